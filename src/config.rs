@@ -1,0 +1,197 @@
+//! Configuration: one YAML file, compiled once into [`Config`].
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::directory::Directory;
+use crate::macaroon::Limits;
+use crate::policy::Rule;
+use crate::route::RouteTable;
+
+/// A compiled configuration: nothing in it is left to parse, look up or default.
+#[derive(Debug)]
+pub struct Config {
+    /// Where usher listens; at least one.
+    pub listeners: Vec<Listener>,
+    /// The admin listener, if any.
+    pub admin: Option<SocketAddr>,
+    /// Where keys, issued tokens and revocations are kept.
+    pub authority: Authority,
+    /// Names to ids.
+    pub directory: Directory,
+    /// Where permitted requests go; indexed by [`Route::upstream`].
+    pub upstreams: Vec<Upstream>,
+    /// Patterns to indices into `routes`.
+    pub table: RouteTable,
+    /// What each route asks for and where it leads.
+    pub routes: Vec<Route>,
+    /// Bounds on tokens.
+    pub token_limits: Limits,
+    /// Bounds on connections and request heads.
+    pub limits: ConnectionLimits,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Bounds of the verification cache.
+    pub cache: Cache,
+    /// Worker threads, each with its own listener sockets; `None` is one per core.
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// One address to listen on.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Address and port; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Certificate chain and key, PEM; `None` is cleartext.
+    pub tls: Option<TlsIdentity>,
+}
+
+/// Paths of a PEM certificate chain and its private key.
+#[derive(Clone, Debug)]
+pub struct TlsIdentity {
+    /// Certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// The authority whose tokens are accepted.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    /// Permission tokens bear this location.
+    pub location: String,
+    /// Path of the `SQLite` file.
+    pub store: PathBuf,
+    /// Under which the keys in the store are sealed.
+    pub seal_key: Secret,
+    /// Third parties whose tickets can be opened here, so that their attestations are trusted.
+    pub third_parties: Vec<ThirdParty>,
+}
+
+/// A third party that discharges caveats.
+#[derive(Clone, Debug)]
+pub struct ThirdParty {
+    /// Its location.
+    pub location: String,
+    /// The 32-byte key shared with it, base64.
+    pub key: Secret,
+}
+
+/// Where a secret is to be read from; never the secret itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secret {
+    /// An environment variable.
+    Env(String),
+    /// A file; white space around its content is dropped.
+    File(PathBuf),
+}
+
+/// A group of servers that serve the same thing.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Unique name.
+    pub name: String,
+    /// At least one.
+    pub urls: Vec<UpstreamUrl>,
+    /// Set on every forwarded request in place of the client's credential.
+    pub credential: Option<Credential>,
+    /// PEM roots for TLS to this upstream instead of the system's; ignored for `http`.
+    pub ca: Option<PathBuf>,
+    /// HTTP version on the connection.
+    pub protocol: Protocol,
+}
+
+/// `http://host:port` or `https://host:port`, without a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamUrl {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// Host name or address, IPv6 without brackets.
+    pub host: String,
+    /// Port, the scheme's default filled in.
+    pub port: u16,
+}
+
+/// Version spoken to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2: by ALPN over TLS, by prior knowledge over cleartext.
+    Http2,
+}
+
+/// A header that usher sets towards an upstream.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Name.
+    pub header: http::HeaderName,
+    /// Value.
+    pub value: Secret,
+}
+
+/// One route, as far as it is not its pattern.
+#[derive(Debug)]
+pub struct Route {
+    /// Unique name; the label in metrics and logs.
+    pub name: String,
+    /// What the bearer must be permitted.
+    pub rule: Rule,
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// Whether the response is a stream: the idle deadline of streams applies.
+    pub stream: bool,
+}
+
+/// Bounds on connections and request heads, each inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Open downstream connections, all listeners together.
+    pub connections: usize,
+    /// Open downstream connections from one address.
+    pub connections_per_address: usize,
+    /// Bytes of a request head.
+    pub head_bytes: usize,
+    /// Headers of a request.
+    pub headers: usize,
+    /// Bytes of a request target.
+    pub target_bytes: usize,
+    /// Concurrent HTTP/2 streams of one connection.
+    pub streams: u32,
+    /// Idle connections kept to one upstream, per worker thread.
+    pub idle_upstream: usize,
+}
+
+/// Deadlines on every wait for the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From accept to the end of the TLS handshake.
+    pub tls_handshake: Duration,
+    /// From the first byte a request may have to the end of its head; also the longest idle time between requests.
+    pub request_head: Duration,
+    /// To connect to an upstream, TLS included.
+    pub connect: Duration,
+    /// From the end of the request to the head of the response.
+    pub response_head: Duration,
+    /// Between two reads or writes of a body, either direction.
+    pub idle: Duration,
+    /// The same on routes that stream.
+    pub stream_idle: Duration,
+    /// From SIGTERM until connections that are still open are cut.
+    pub drain: Duration,
+}
+
+/// Bounds of the verification cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Bytes of cached verifications; 0 switches the cache off.
+    pub bytes: u64,
+    /// Bytes of remembered failures.
+    pub failure_bytes: u64,
+    /// The longest an entry lives.
+    pub ttl: Duration,
+    /// How long a failure is remembered.
+    pub failure_ttl: Duration,
+}

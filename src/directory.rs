@@ -1,0 +1,4 @@
+//! directory
+/// Stub.
+#[derive(Debug)]
+pub struct Directory;

@@ -1,0 +1,149 @@
+//! Keys, tails and sealing: everything in the token core that touches a secret.
+
+use std::fmt;
+
+use chacha20poly1305::ChaCha20Poly1305;
+use chacha20poly1305::aead::{Aead, KeyInit};
+use hmac::digest::FixedOutput;
+use hmac::{Hmac, Mac};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// A key that signs tokens: an organization's, or the one that a third-party caveat carries.
+///
+/// Any length is a valid HMAC key. The bytes are wiped on drop, and so is the keyed hash state
+/// that is kept so that a token costs two compressions less.
+#[derive(Clone)]
+pub struct SigningKey {
+    bytes: Zeroizing<Vec<u8>>,
+    keyed: Hmac<Sha256>,
+}
+
+impl SigningKey {
+    /// Takes over the key's bytes.
+    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+        let keyed = keyed(&bytes);
+        Self { bytes, keyed }
+    }
+
+    /// The bytes, for sealing them into a store or a ticket.
+    pub fn expose(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// T0 of format chapter 6: the tail of a token without caveats.
+    pub(super) fn tail_of_nonce(&self, nonce: &[u8]) -> Tail {
+        let mut mac = self.keyed.clone();
+        mac.update(nonce);
+        Tail::of(mac)
+    }
+
+    /// Whether both are the same key, in constant time for keys of one length.
+    pub(super) fn matches(&self, other: &[u8]) -> bool {
+        self.bytes.ct_eq(other).into()
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey([redacted])")
+    }
+}
+
+/// An intermediate or last tail of a chain. Whoever holds one can attenuate from there, so it is
+/// as secret as a token, and wiped on drop.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Tail([u8; 32]);
+
+/// SHA-256 of a [`Tail`]: names it for binding and revocation without giving it away.
+pub type TailDigest = [u8; 32];
+
+impl Tail {
+    fn of(mac: Hmac<Sha256>) -> Self {
+        Self(mac.finalize_fixed().into())
+    }
+
+    /// The tail after one more caveat, given that caveat's type number and body.
+    pub(super) fn after(&self, caveat: &[u8]) -> Self {
+        let mut mac = keyed(&self.0);
+        // The input is the set of this one caveat: an array of two items.
+        mac.update(&[0x92]);
+        mac.update(caveat);
+        Self::of(mac)
+    }
+
+    /// The tail of a proof, from which no further tail can be computed.
+    pub(super) fn finalized(&self) -> Self {
+        let mut mac = keyed(b"proof-signature-finalization");
+        mac.update(&self.0);
+        Self::of(mac)
+    }
+
+    /// Compares in constant time; another length never matches.
+    pub(super) fn matches(&self, presented: &[u8]) -> bool {
+        self.0.ct_eq(presented).into()
+    }
+
+    /// A tail as a token carries it; `None` when it is not 32 bytes long.
+    pub(super) fn from_presented(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The public name of this tail.
+    pub fn digest(&self) -> TailDigest {
+        Sha256::digest(self.0).into()
+    }
+}
+
+impl fmt::Debug for Tail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tail([redacted])")
+    }
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "HMAC takes a key of any length (RFC 2104)"
+)]
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
+}
+
+/// Why sealed bytes could not be opened. Deliberately silent about the cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("cannot be unsealed with this key")]
+pub struct UnsealError;
+
+/// Length of a sealing nonce.
+pub const SEAL_NONCE_LEN: usize = 12;
+
+/// Seals with ChaCha20-Poly1305: nonce, ciphertext, tag (format chapter 7). The nonce must be
+/// fresh randomness; it is an argument because the core reads none.
+pub fn seal(
+    key: &[u8; 32],
+    nonce: [u8; SEAL_NONCE_LEN],
+    plaintext: &[u8],
+) -> Result<Vec<u8>, UnsealError> {
+    let ciphertext = ChaCha20Poly1305::new(key.into())
+        .encrypt(&nonce.into(), plaintext)
+        .map_err(|_| UnsealError)?;
+    Ok([&nonce[..], &ciphertext].concat())
+}
+
+/// Opens what [`seal`] made. A key that is not 32 bytes long, or input too short, is an error.
+pub fn unseal(key: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+    let cipher = ChaCha20Poly1305::new_from_slice(key).map_err(|_| UnsealError)?;
+    let (nonce, ciphertext) = sealed
+        .split_first_chunk::<SEAL_NONCE_LEN>()
+        .ok_or(UnsealError)?;
+    cipher
+        .decrypt(nonce.into(), ciphertext)
+        .map(Zeroizing::new)
+        .map_err(|_| UnsealError)
+}

@@ -1,0 +1,4 @@
+//! route
+/// Stub.
+#[derive(Debug)]
+pub struct RouteTable;
