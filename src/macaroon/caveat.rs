@@ -47,8 +47,9 @@ pub enum Caveat {
     BindToParentToken(Blob),
     /// Caveats for the resources that an access names; where none applies, a mask.
     IfPresent {
-        /// Evaluated where the access has the resource.
-        ifs: Vec<Self>,
+        /// Evaluated where the access has the resource. Nil can be written in JSON, as in the
+        /// reference; no token with it is accepted.
+        ifs: Option<Vec<Self>>,
         /// Permitted actions where none of `ifs` applies.
         otherwise: Action,
     },
@@ -98,6 +99,19 @@ pub enum Caveat {
         /// The body, verbatim: one MessagePack value.
         body: Box<[u8]>,
     },
+}
+
+/// What verification does with a caveat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role<'a> {
+    /// Nothing: it is cleared against the access.
+    Restriction,
+    /// Finds the discharge that answers it.
+    ThirdParty(&'a ThirdParty),
+    /// Checks that the digest of one of the parent's tails begins with this.
+    Binding(&'a [u8]),
+    /// Keeps it if it is trusted: it states who discharged, rather than restricting anything.
+    Attestation,
 }
 
 /// A caveat that a third party must discharge (format chapter 7).
@@ -282,12 +296,40 @@ impl Caveat {
             .map(|(_, name)| *name)
     }
 
-    /// Whether this states who discharged, rather than restricting anything.
-    pub fn is_attestation(&self) -> bool {
-        matches!(
-            self,
-            Self::FlyioUserId(_) | Self::GitHubUserId(_) | Self::GoogleUserId(_)
-        )
+    /// What verification does with the caveat.
+    pub fn role(&self) -> Role<'_> {
+        match self {
+            Self::ThirdParty(third_party) => Role::ThirdParty(third_party),
+            Self::BindToParentToken(prefix) => Role::Binding(prefix.as_bytes()),
+            Self::FlyioUserId(_) | Self::GitHubUserId(_) | Self::GoogleUserId(_) => {
+                Role::Attestation
+            }
+            Self::Organization { .. }
+            | Self::Volumes(_)
+            | Self::Apps(_)
+            | Self::ValidityWindow { .. }
+            | Self::FeatureSet(_)
+            | Self::Mutations(_)
+            | Self::Machines(_)
+            | Self::ConfineUser(_)
+            | Self::ConfineOrganization(_)
+            | Self::IsUser(_)
+            | Self::IfPresent { .. }
+            | Self::MachineFeatureSet(_)
+            | Self::FromMachineSource(_)
+            | Self::Clusters(_)
+            | Self::ConfineGoogleHd(_)
+            | Self::ConfineGitHubOrg(_)
+            | Self::MaxValidity(_)
+            | Self::IsMember
+            | Self::Action(_)
+            | Self::Commands(_)
+            | Self::AppFeatureSet(_)
+            | Self::StorageObjects(_)
+            | Self::AllowedRoles(_)
+            | Self::FlySrc { .. }
+            | Self::Unregistered { .. } => Role::Restriction,
+        }
     }
 
     /// Appends the canonical encoding: type number, then body.
@@ -338,7 +380,10 @@ impl Caveat {
             }
             Self::IfPresent { ifs, otherwise } => {
                 w.array(2);
-                encode_set(w, ifs);
+                match ifs {
+                    Some(ifs) => encode_set(w, ifs),
+                    None => w.nil(),
+                }
                 w.uint(otherwise.bits().into());
             }
             Self::FromMachineSource(id) => {
@@ -575,7 +620,7 @@ impl<'l> CaveatReader<'l> {
         // A nil set, which crashes the reference, is refused here with all that is no array.
         self.set(r, inner, |caveat, _| ifs.push(caveat))?;
         Ok(Caveat::IfPresent {
-            ifs,
+            ifs: Some(ifs),
             otherwise: mask(r)?,
         })
     }

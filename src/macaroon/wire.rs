@@ -213,6 +213,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A boolean; `None` is nil.
+    pub(super) fn nil_or_boolean(&mut self) -> Result<Option<bool>, WireError> {
+        match self.peek()? {
+            0xc0 => self.tag().map(|_| None),
+            _ => self.boolean().map(Some),
+        }
+    }
+
     /// A string, as raw bytes: the format does not ask for UTF-8.
     pub(super) fn text(&mut self) -> Result<&'a [u8], WireError> {
         let at = self.at;
