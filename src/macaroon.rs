@@ -13,6 +13,7 @@
 
 mod action;
 mod caveat;
+mod chain;
 mod header;
 mod json;
 mod key;

@@ -155,7 +155,10 @@ fn run(case: &Case) -> Outcome {
         .collect();
     let digests = verified
         .iter()
-        .map(|v| v.as_ref().map(|v| digest(&encode_caveats(v.caveats()))))
+        .map(|v| {
+            v.as_ref()
+                .map(|v| digest(&encode_caveats(&v.caveats().cloned().collect::<Vec<_>>())))
+        })
         .collect();
     let with_access = |verdict, token_index| Outcome {
         verdict,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 use super::action::Action;
 use super::limits::Limits;
 use super::wire::{Reader, WireError, Writer, deeper};
@@ -135,8 +137,10 @@ pub struct Command {
 }
 
 /// A string of the token, as raw bytes: the format does not ask for UTF-8.
+///
+/// Names and ids of usual length are kept in place.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Text(Box<[u8]>);
+pub struct Text(SmallVec<[u8; 16]>);
 
 impl Text {
     /// The bytes.
@@ -152,7 +156,7 @@ impl Text {
 
 impl From<&[u8]> for Text {
     fn from(bytes: &[u8]) -> Self {
-        Self(bytes.into())
+        Self(SmallVec::from_slice(bytes))
     }
 }
 
@@ -498,27 +502,25 @@ impl<'l> CaveatReader<'l> {
         Self { limits, seen: 0 }
     }
 
-    /// A whole set; `each` receives every caveat with its bytes (type number and body).
-    pub(super) fn set<'a>(
+    /// A whole set; `each` receives every caveat, and the offset at which it ends. Returns the
+    /// offset at which the first one begins.
+    pub(super) fn set(
         &mut self,
-        r: &mut Reader<'a>,
+        r: &mut Reader<'_>,
         depth: usize,
-        mut each: impl FnMut(Caveat, &'a [u8]),
-    ) -> Result<(), WireError> {
+        mut each: impl FnMut(Caveat, usize),
+    ) -> Result<usize, WireError> {
         let at = r.at();
         let items = r.array()?;
         if !items.is_multiple_of(2) {
-            return Err(WireError::Type {
-                at,
-                expected: "pairs of caveat type and body",
-            });
+            let expected = "pairs of caveat type and body";
+            return Err(WireError::Type { at, expected });
         }
+        let first = r.at();
         for _ in 0..items / 2 {
-            let from = r.at();
-            let caveat = self.caveat(r, depth)?;
-            each(caveat, r.span(from));
+            each(self.caveat(r, depth)?, r.at());
         }
-        Ok(())
+        Ok(first)
     }
 
     fn caveat(&mut self, r: &mut Reader<'_>, depth: usize) -> Result<Caveat, WireError> {

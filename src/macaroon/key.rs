@@ -11,6 +11,8 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::chain::{self, Keyed};
+
 /// A key that signs tokens: an organization's, or the one that a third-party caveat carries.
 ///
 /// Any length is a valid HMAC key. The bytes are wiped on drop, and so is the keyed hash state
@@ -18,13 +20,14 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 #[derive(Clone)]
 pub struct SigningKey {
     bytes: Zeroizing<Vec<u8>>,
-    keyed: Hmac<Sha256>,
+    /// For keys of the usual length.
+    keyed: Option<Keyed>,
 }
 
 impl SigningKey {
     /// Takes over the key's bytes.
     pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
-        let keyed = keyed(&bytes);
+        let keyed = bytes.as_slice().try_into().ok().map(Keyed::new);
         Self { bytes, keyed }
     }
 
@@ -35,9 +38,10 @@ impl SigningKey {
 
     /// T0 of format chapter 6: the tail of a token without caveats.
     pub(super) fn tail_of_nonce(&self, nonce: &[u8]) -> Tail {
-        let mut mac = self.keyed.clone();
-        mac.update(nonce);
-        Tail::of(mac)
+        match (&self.keyed, nonce) {
+            (Some(keyed), [first, rest @ ..]) => Tail(keyed.mac(*first, rest)),
+            _ => Tail::of(&self.bytes, nonce),
+        }
     }
 
     /// Whether both are the same key, in constant time for keys of one length.
@@ -54,50 +58,60 @@ impl fmt::Debug for SigningKey {
 
 /// An intermediate or last tail of a chain. Whoever holds one can attenuate from there, so it is
 /// as secret as a token, and wiped on drop.
+///
+/// Kept as the words of the hash state, which is what the next step starts from.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Tail([u8; 32]);
+pub struct Tail([u32; 8]);
 
 /// SHA-256 of a [`Tail`]: names it for binding and revocation without giving it away.
 pub type TailDigest = [u8; 32];
 
 impl Tail {
-    fn of(mac: Hmac<Sha256>) -> Self {
-        Self(mac.finalize_fixed().into())
+    #[expect(
+        clippy::expect_used,
+        reason = "HMAC takes a key of any length (RFC 2104)"
+    )]
+    fn of(key: &[u8], message: &[u8]) -> Self {
+        let mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+        Self::from_bytes(&mac.chain_update(message).finalize_fixed().into())
     }
 
     /// The tail after one more caveat, given that caveat's type number and body.
     pub(super) fn after(&self, caveat: &[u8]) -> Self {
-        let mut mac = keyed(&self.0);
         // The input is the set of this one caveat: an array of two items.
-        mac.update(&[0x92]);
-        mac.update(caveat);
-        Self::of(mac)
+        Self(Keyed::new(&self.to_bytes()).mac(0x92, caveat))
     }
 
     /// The tail of a proof, from which no further tail can be computed.
     pub(super) fn finalized(&self) -> Self {
-        let mut mac = keyed(b"proof-signature-finalization");
-        mac.update(&self.0);
-        Self::of(mac)
+        Self::of(b"proof-signature-finalization", &self.to_bytes())
     }
 
     /// Compares in constant time; another length never matches.
     pub(super) fn matches(&self, presented: &[u8]) -> bool {
-        self.0.ct_eq(presented).into()
+        self.to_bytes().as_slice().ct_eq(presented).into()
     }
 
     /// A tail as a token carries it; `None` when it is not 32 bytes long.
     pub(super) fn from_presented(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
+        bytes.try_into().ok().map(Self::from_bytes)
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+    fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let mut words = [0; 8];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u32::from_be_bytes(*bytes);
+        }
+        Self(words)
+    }
+
+    pub(super) fn to_bytes(&self) -> [u8; 32] {
+        chain::to_bytes(&self.0)
     }
 
     /// The public name of this tail.
     pub fn digest(&self) -> TailDigest {
-        Sha256::digest(self.0).into()
+        Sha256::digest(self.to_bytes()).into()
     }
 }
 
@@ -105,14 +119,6 @@ impl fmt::Debug for Tail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tail([redacted])")
     }
-}
-
-#[expect(
-    clippy::expect_used,
-    reason = "HMAC takes a key of any length (RFC 2104)"
-)]
-fn keyed(key: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
 }
 
 /// Why sealed bytes could not be opened. Deliberately silent about the cause.

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
+use smallvec::SmallVec;
 use thiserror::Error;
 use uuid::Uuid;
-use zeroize::Zeroize;
 
 use super::caveat::{Caveat, CaveatReader, Role, Text, ThirdParty};
 use super::key::{SigningKey, Tail, TailDigest};
@@ -15,16 +16,17 @@ use super::wire::{Reader, WireError, Writer};
 /// A token as received or as made here. Nothing is known about its signature.
 ///
 /// It keeps its bytes: they are canonical, so they are what the HMAC chain covers, and the chain
-/// is computed over them in place. They are a credential, so `Debug` does not show them and they
-/// are wiped on drop.
+/// is computed over them in place. They are a credential, so `Debug` does not show them.
 #[derive(Clone)]
 pub struct Token {
     bytes: Vec<u8>,
     nonce: Nonce,
-    location: Text,
-    caveats: Vec<Caveat>,
-    /// Of each caveat its type number and body, as a range of `bytes`.
-    spans: Vec<Range<usize>>,
+    location: Range<usize>,
+    caveats: Arc<[Caveat]>,
+    /// Where the first caveat begins.
+    first: u32,
+    /// Where each caveat ends. They lie back to back, type number and body.
+    ends: SmallVec<[u32; TYPICAL_CAVEATS]>,
     tail: Range<usize>,
 }
 
@@ -55,26 +57,14 @@ impl Token {
         let mut r = Reader::new(&bytes);
         r.fields(4, "a token: an array of nonce, location, caveats and tail")?;
         let nonce = Nonce::read(&mut r)?;
-        let location = r.text()?.into();
-        // Two bytes are the shortest caveat, so this is bounded by the token's own length.
-        let mut caveats = Vec::with_capacity(8);
-        let mut spans = Vec::with_capacity(8);
-        let mut at = r.at();
-        CaveatReader::new(limits).set(&mut r, 0, |caveat, bytes| {
+        let location = r.text()?.len();
+        let location = r.at().saturating_sub(location)..r.at();
+        let mut caveats = Vec::with_capacity(TYPICAL_CAVEATS);
+        let mut ends = SmallVec::new();
+        let first = CaveatReader::new(limits).set(&mut r, 0, |caveat, end| {
             caveats.push(caveat);
-            spans.push(bytes.len());
+            ends.push(u32::try_from(end).unwrap_or(u32::MAX));
         })?;
-        let end = r.at();
-        // Caveats lie back to back, so their lengths and the end of the set give their ranges.
-        at = end.saturating_sub(spans.iter().sum()).max(at);
-        let spans = spans
-            .into_iter()
-            .map(|len| {
-                let from = at;
-                at = at.saturating_add(len);
-                from..at
-            })
-            .collect();
         let tail = blob_range(&mut r)?;
         r.finish()?;
         if let (Some(flag @ 0xc0), 3) = (bytes.get_mut(nonce.flag()), nonce.fields) {
@@ -83,8 +73,9 @@ impl Token {
         Ok(Self {
             nonce,
             location,
-            caveats,
-            spans,
+            caveats: caveats.into(),
+            first: u32::try_from(first).unwrap_or(u32::MAX),
+            ends,
             tail,
             bytes,
         })
@@ -187,7 +178,7 @@ impl Token {
             tail,
         };
         chain = chain.extended(&added);
-        let location = self.location.as_bytes();
+        let location = self.location();
         Self::assemble(self.nonce_bytes(), location, &chain, &chain.tail, limits)
             .map_err(AttenuateError::Refused)
     }
@@ -207,7 +198,7 @@ impl Token {
         w.text(location);
         w.array(chain.added.saturating_mul(2));
         w.0.extend_from_slice(&chain.encoded);
-        w.blob(Some(tail.as_bytes()));
+        w.blob(Some(&tail.to_bytes()));
         Self::decode(w.0, limits)
     }
 
@@ -232,8 +223,8 @@ impl Token {
     }
 
     /// Who made the token, or will have made it: the location is not covered by the signature.
-    pub fn location(&self) -> &Text {
-        &self.location
+    pub fn location(&self) -> &[u8] {
+        self.slice(&self.location)
     }
 
     /// The caveats, in order.
@@ -257,12 +248,17 @@ impl Token {
         self.slice(&self.nonce.span)
     }
 
-    /// Each caveat with its bytes, the input of its HMAC less the array header.
-    pub(super) fn caveats_with_bytes(&self) -> impl Iterator<Item = (&Caveat, &[u8])> + Clone {
-        self.caveats
-            .iter()
-            .zip(&self.spans)
-            .map(|(caveat, span)| (caveat, self.slice(span)))
+    /// The caveats, shared.
+    pub(super) fn shared_caveats(&self) -> Arc<[Caveat]> {
+        Arc::clone(&self.caveats)
+    }
+
+    /// The bytes of each caveat: the input of its HMAC less the array header.
+    pub(super) fn caveat_spans(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let begins = std::iter::once(&self.first).chain(&self.ends);
+        begins
+            .zip(&self.ends)
+            .map(|(begin, end)| self.between(*begin, *end))
     }
 
     pub(super) fn tail(&self) -> &[u8] {
@@ -270,20 +266,16 @@ impl Token {
     }
 
     fn caveat_bytes(&self) -> &[u8] {
-        match (self.spans.first(), self.spans.last()) {
-            (Some(first), Some(last)) => self.slice(&(first.start..last.end)),
-            _ => &[],
-        }
+        self.between(self.first, self.ends.last().copied().unwrap_or(self.first))
+    }
+
+    fn between(&self, begin: u32, end: u32) -> &[u8] {
+        let offset = |n| usize::try_from(n).unwrap_or(usize::MAX);
+        self.slice(&(offset(begin)..offset(end)))
     }
 
     fn slice(&self, range: &Range<usize>) -> &[u8] {
         self.bytes.get(range.clone()).unwrap_or_default()
-    }
-}
-
-impl Drop for Token {
-    fn drop(&mut self) {
-        self.bytes.zeroize();
     }
 }
 
@@ -297,7 +289,7 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token")
             .field("uuid", &self.uuid())
-            .field("location", &self.location)
+            .field("location", &Text::from(self.location()))
             .field("caveats", &self.caveats)
             .finish_non_exhaustive()
     }
@@ -408,6 +400,9 @@ pub enum AttenuateError {
     #[error("the attenuated token would be refused: {0}")]
     Refused(WireError),
 }
+
+/// Room for the caveats of nearly every token in use.
+const TYPICAL_CAVEATS: usize = 8;
 
 /// `968fc2c6-a94f-4988-a544-2ad72b02f222`, the namespace of key ids.
 const UUID_NAMESPACE: Uuid = Uuid::from_u128(0x968f_c2c6_a94f_4988_a544_2ad7_2b02_f222);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -37,10 +38,10 @@ impl ThirdPartyKeys {
         self.0.push((location, key));
     }
 
-    fn of<'a>(&'a self, location: &'a Text) -> impl Iterator<Item = &'a [u8]> {
+    fn of<'a>(&'a self, location: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.0
             .iter()
-            .filter(move |(of, _)| of == location)
+            .filter(move |(of, _)| of.as_bytes() == location)
             .map(|(_, key)| key.as_slice())
     }
 }
@@ -58,9 +59,30 @@ impl std::fmt::Debug for ThirdPartyKeys {
 /// It says nothing about time: the windows are among the caveats.
 #[derive(Clone, Debug)]
 pub struct Verified {
-    caveats: Vec<Caveat>,
-    origins: Vec<Origin>,
+    /// The token itself, then its discharges in the order of the caveats they answer.
+    sources: SmallVec<[Source; 1]>,
     tails: Vec<Tail>,
+}
+
+#[derive(Clone, Debug)]
+struct Source {
+    /// Position in the bundle.
+    token: usize,
+    caveats: Arc<[Caveat]>,
+    /// Whether its attestations count.
+    trusted: bool,
+}
+
+impl Source {
+    /// Whether a caveat is still to be cleared. Third-party and binding caveats have done their
+    /// work by the time there is a [`Verified`].
+    fn keeps(&self, caveat: &Caveat) -> bool {
+        match caveat.role() {
+            Role::Restriction => true,
+            Role::Attestation => self.trusted,
+            Role::ThirdParty(_) | Role::Binding(_) => false,
+        }
+    }
 }
 
 /// Where a verified caveat stands.
@@ -74,19 +96,51 @@ pub struct Origin {
 
 impl Verified {
     /// All that restricts the bearer, and trusted attestations: the token's own caveats, then
-    /// those of its discharges. Third-party and binding caveats have done their work.
-    pub fn caveats(&self) -> &[Caveat] {
-        &self.caveats
+    /// those of its discharges.
+    pub fn caveats(&self) -> impl Iterator<Item = &Caveat> {
+        self.sources
+            .iter()
+            .flat_map(|source| source.caveats.iter().filter(|caveat| source.keeps(caveat)))
     }
 
-    /// Where each of [`caveats`](Self::caveats) stands.
-    pub fn origins(&self) -> &[Origin] {
-        &self.origins
+    /// Where the caveat at this position of [`caveats`](Self::caveats) stands.
+    pub fn origin(&self, position: usize) -> Option<Origin> {
+        let origins = self.sources.iter().flat_map(|source| {
+            let kept = source
+                .caveats
+                .iter()
+                .enumerate()
+                .filter(|(_, kept)| source.keeps(kept));
+            kept.map(|(caveat, _)| Origin {
+                token: source.token,
+                caveat,
+            })
+        });
+        { origins }.nth(position)
     }
 
     /// Every tail of the chain, from that of the nonce alone.
     pub fn tails(&self) -> &[Tail] {
         &self.tails
+    }
+
+    /// Bytes it holds, roughly.
+    pub fn weight(&self) -> usize {
+        let caveats: usize = self.sources.iter().map(|source| source.caveats.len()).sum();
+        let tails = self.tails.len().saturating_mul(size_of::<Tail>());
+        // Twice, for what caveats keep on the heap.
+        caveats
+            .saturating_mul(2 * size_of::<Caveat>())
+            .saturating_add(tails)
+            .saturating_add(256)
+    }
+
+    fn add(&mut self, token: usize, of: &Token, trusted: bool) {
+        self.sources.push(Source {
+            token,
+            caveats: of.shared_caveats(),
+            trusted,
+        });
     }
 }
 
@@ -165,7 +219,7 @@ pub enum DischargeError {
 impl Verifier<'_> {
     /// Whether a token of a bundle is a permission token.
     pub fn is_permission(&self, token: &Token) -> bool {
-        token.location() == self.location
+        token.location() == self.location.as_bytes()
     }
 
     /// Verifies one token of `bundle`, at `position`, with the discharges beside it.
@@ -183,10 +237,11 @@ impl Verifier<'_> {
             return Err(VerifyError::Signature);
         }
         let mut verified = Verified {
-            caveats: Vec::with_capacity(token.caveats().len()),
-            origins: Vec::with_capacity(token.caveats().len()),
+            sources: SmallVec::new(),
             tails,
         };
+        // Whoever made the token had the root key, so what it attests is trusted.
+        verified.add(position, token, true);
         let mut third_parties = Vec::new();
         for (caveat, restriction) in token.caveats().iter().enumerate() {
             match restriction.role() {
@@ -195,15 +250,7 @@ impl Verifier<'_> {
                 Role::Attestation if !token.is_proof() => {
                     return Err(VerifyError::Attestation { caveat });
                 }
-                Role::Attestation | Role::Restriction => {
-                    verified.keep(
-                        restriction,
-                        Origin {
-                            token: position,
-                            caveat,
-                        },
-                    );
-                }
+                Role::Attestation | Role::Restriction => {}
             }
         }
         for (caveat, third_party) in third_parties {
@@ -235,7 +282,7 @@ impl Verifier<'_> {
             .tails
             .get(caveat)
             .ok_or(VerifyError::VerifierKey { caveat })?;
-        let key = unseal(sealed_with.as_bytes(), third_party.verifier_key.as_bytes())
+        let key = unseal(&sealed_with.to_bytes(), third_party.verifier_key.as_bytes())
             .map_err(|UnsealError| VerifyError::VerifierKey { caveat })?;
         let key = SigningKey::new(key);
         let limit = self.limits.discharges_per_ticket;
@@ -247,22 +294,7 @@ impl Verifier<'_> {
             }
             match self.check_discharge(discharge, &key, &verified.tails) {
                 Ok(trusted) => {
-                    for (caveat, restriction) in discharge.caveats().iter().enumerate() {
-                        let kept = match restriction.role() {
-                            Role::Restriction => true,
-                            Role::Attestation => trusted,
-                            Role::Binding(_) | Role::ThirdParty(_) => false,
-                        };
-                        if kept {
-                            verified.keep(
-                                restriction,
-                                Origin {
-                                    token: position,
-                                    caveat,
-                                },
-                            );
-                        }
-                    }
+                    verified.add(position, discharge, trusted);
                     return Ok(());
                 }
                 Err(error) => cause = error,
@@ -328,13 +360,6 @@ impl std::fmt::Debug for Verifier<'_> {
     }
 }
 
-impl Verified {
-    fn keep(&mut self, caveat: &Caveat, origin: Origin) {
-        self.caveats.push(caveat.clone());
-        self.origins.push(origin);
-    }
-}
-
 /// The third-party caveats of a token that no other token of its bundle answers.
 pub fn undischarged<'a>(
     bundle: &'a Bundle,
@@ -391,10 +416,7 @@ impl KnownChain {
     /// What `verified` proved of `token`.
     pub fn of(token: &Token, verified: &Verified) -> Self {
         Self {
-            caveats: token
-                .caveats_with_bytes()
-                .map(|(_, bytes)| bytes.into())
-                .collect(),
+            caveats: token.caveat_spans().map(Into::into).collect(),
             tails: verified.tails.clone(),
         }
     }
@@ -413,7 +435,7 @@ impl KnownChain {
 }
 
 fn tails(token: &Token, key: &SigningKey, known: Option<&KnownChain>) -> Vec<Tail> {
-    let mut caveats = token.caveats_with_bytes().map(|(_, bytes)| bytes);
+    let mut caveats = token.caveat_spans();
     let mut tails = Vec::with_capacity(token.caveats().len().saturating_add(1));
     match known {
         None => tails.push(key.tail_of_nonce(token.nonce_bytes())),

@@ -9,19 +9,26 @@ use crate::macaroon::{Action, Caveat, Command, Resources, Role, Text};
 ///
 /// `now` is Unix time in seconds. The access must be [valid](Access::validate). Nothing is
 /// allocated, and the first caveat that prohibits is the answer.
-pub fn clear(caveats: &[Caveat], access: &Access<'_>, now: i64) -> Result<(), Prohibition> {
+pub fn clear<'c>(
+    caveats: impl IntoIterator<Item = &'c Caveat>,
+    access: &Access<'_>,
+    now: i64,
+) -> Result<(), Prohibition> {
     let cleared = Clearing { access, now };
-    caveats.iter().enumerate().try_for_each(|(at, caveat)| {
-        // Whom a discharge attests restricts nothing.
-        if caveat.role() == Role::Attestation {
-            return Ok(());
-        }
-        cleared.check(caveat).map_err(|refusal| Prohibition {
-            caveat: at,
-            nested: refusal.nested,
-            reason: refusal.reason,
+    caveats
+        .into_iter()
+        .enumerate()
+        .try_for_each(|(at, caveat)| {
+            // Whom a discharge attests restricts nothing.
+            if caveat.role() == Role::Attestation {
+                return Ok(());
+            }
+            cleared.check(caveat).map_err(|refusal| Prohibition {
+                caveat: at,
+                nested: refusal.nested,
+                reason: refusal.reason,
+            })
         })
-    })
 }
 
 /// Which caveat prohibits an access, and why.
