@@ -3,12 +3,11 @@
 
 mod access;
 mod clear;
+mod rule;
 
 pub use access::{Access, InvalidAccess};
 pub use clear::{Prohibition, Reason, clear, window};
-/// Stub.
-#[derive(Debug)]
-pub enum Rule {
-    /// No credential is asked for.
-    Public,
-}
+pub use rule::{
+    AccessError, AccessTemplate, Accesses, AppIds, Condition, Field, Fields, Fixed, Names, Noun,
+    Org, PERSONAL, QueryKeys, Rule, Source, TemplateError, Value,
+};
