@@ -336,6 +336,14 @@ impl Caveat {
         }
     }
 
+    /// What a third party must discharge, if it is that.
+    pub fn third_party(&self) -> Option<&ThirdParty> {
+        match self.role() {
+            Role::ThirdParty(third_party) => Some(third_party),
+            Role::Binding(_) | Role::Attestation | Role::Restriction => None,
+        }
+    }
+
     /// Appends the canonical encoding: type number, then body.
     pub(super) fn encode(&self, w: &mut Writer) {
         w.uint(self.kind());

@@ -60,7 +60,7 @@ pub(super) fn to_bytes(words: &[u32; 8]) -> [u8; 32] {
     bytes
 }
 
-/// The key block of RFC 2104: the key, zero-padded to a block, with every byte XORed.
+/// The key block of RFC 2104: the key, zero-padded to a block, each byte combined with the pad.
 fn padded(key: &[u8; 32], with: u8) -> [u8; BLOCK] {
     let mut block = [with; BLOCK];
     for (byte, key) in block.iter_mut().zip(key) {

@@ -179,7 +179,7 @@ impl Token {
         };
         chain = chain.extended(&added);
         let location = self.location();
-        Self::assemble(self.nonce_bytes(), location, &chain, &chain.tail, limits)
+        Self::assemble(self.nonce(), location, &chain, &chain.tail, limits)
             .map_err(AttenuateError::Refused)
     }
 
@@ -244,7 +244,8 @@ impl Token {
         Tail::from_presented(self.tail()).map(|tail| tail.digest())
     }
 
-    pub(super) fn nonce_bytes(&self) -> &[u8] {
+    /// The whole nonce, as signed.
+    pub fn nonce(&self) -> &[u8] {
         self.slice(&self.nonce.span)
     }
 

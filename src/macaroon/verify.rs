@@ -130,7 +130,7 @@ impl Verified {
         let tails = self.tails.len().saturating_mul(size_of::<Tail>());
         // Twice, for what caveats keep on the heap.
         caveats
-            .saturating_mul(2 * size_of::<Caveat>())
+            .saturating_mul(size_of::<Caveat>().saturating_mul(2))
             .saturating_add(tails)
             .saturating_add(256)
     }
@@ -370,13 +370,7 @@ pub fn undischarged<'a>(
             other.location() != token.location() && other.key_id() == third_party.ticket.as_bytes()
         })
     };
-    let third_parties = token
-        .caveats()
-        .iter()
-        .filter_map(|caveat| match caveat.role() {
-            Role::ThirdParty(third_party) => Some(third_party),
-            Role::Binding(_) | Role::Attestation | Role::Restriction => None,
-        });
+    let third_parties = token.caveats().iter().filter_map(Caveat::third_party);
     third_parties.filter(move |third_party| !answered(third_party))
 }
 
@@ -438,7 +432,7 @@ fn tails(token: &Token, key: &SigningKey, known: Option<&KnownChain>) -> Vec<Tai
     let mut caveats = token.caveat_spans();
     let mut tails = Vec::with_capacity(token.caveats().len().saturating_add(1));
     match known {
-        None => tails.push(key.tail_of_nonce(token.nonce_bytes())),
+        None => tails.push(key.tail_of_nonce(token.nonce())),
         Some(known) => {
             let shared = caveats
                 .clone()
