@@ -1,0 +1,516 @@
+//! The route table: host, method and path to one route.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+
+use foldhash::fast::RandomState;
+use http::Method;
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use super::pattern::{Alphabet, Pattern, Segment};
+use super::target::Target;
+
+/// All routes, by segments.
+///
+/// A tree of segments rather than of bytes: a capture is a whole segment, so nothing is gained by
+/// splitting below one, and every rule of precedence is a line of [`search`]:
+///
+/// * A route that names the host of the request comes before all that name none.
+/// * A literal comes before a capture, a capture before a tail, from the left. The next best is
+///   tried only where the better shape has no route for the method.
+/// * A HEAD request is served as GET where the same path has no HEAD route.
+/// * Once shape and method are found, a segment outside its alphabet is an error. It does not fall
+///   through to a vaguer route: the upstream would serve the resource of the exact one.
+#[derive(Debug)]
+pub struct RouteTable {
+    routes: Vec<RouteSpec>,
+    by_host: HashMap<Box<str>, Node, RandomState>,
+    any_host: Node,
+}
+
+/// Where one route answers; its index is its position in the list the table is built from.
+#[derive(Clone, Debug)]
+pub struct RouteSpec {
+    /// At least one. A closed set: there is no default, and OPTIONS is a method like any other.
+    pub methods: Vec<Method>,
+    /// Host names in lower case, without port; none means every host.
+    pub hosts: Vec<Box<str>>,
+    /// The path.
+    pub pattern: Pattern,
+}
+
+/// The route of a request with what its path captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteMatch<'a> {
+    /// Index of the route.
+    pub route: usize,
+    /// Values, in the order of the pattern.
+    pub captures: Captures<'a>,
+}
+
+/// What a path captured, borrowed from the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Captures<'a>(Values<'a>);
+
+impl<'a> Captures<'a> {
+    /// The value of the capture at this place in the pattern.
+    pub fn value(&self, index: usize) -> Option<&'a str> {
+        self.0.get(index).copied()
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Captures<'a> {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(values: I) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
+/// Why a request has no route.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RouteError {
+    /// No route has this path.
+    #[error("no such route")]
+    NoRoute,
+    /// The path has routes, but none for the method.
+    #[error("the method is not allowed here; allowed: {allow}")]
+    NoMethod {
+        /// The methods that have one, in the form of the `Allow` header.
+        allow: Box<str>,
+    },
+    /// Every route names its hosts, and none names this one.
+    #[error("no route answers on this host")]
+    NoHost,
+    /// A segment holds what its capture does not admit.
+    #[error("`{name}` in the path is not made of {}", alphabet.describe())]
+    Segment {
+        /// Index of the route.
+        route: usize,
+        /// Name of the capture.
+        name: Box<str>,
+        /// What it admits.
+        alphabet: Alphabet,
+    },
+}
+
+/// Two routes that answer the same requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// Index of the earlier route.
+    pub first: usize,
+    /// Index of the later route.
+    pub second: usize,
+    /// A request that both answer.
+    pub witness: String,
+}
+
+/// A route that takes some of the requests of a more general one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// Index of the route that answers.
+    pub specific: usize,
+    /// Index of the route that would answer without it.
+    pub general: usize,
+    /// A request that both match.
+    pub witness: String,
+}
+
+impl RouteTable {
+    /// Builds the table, or names every pair of routes that cannot be told apart.
+    pub fn build(routes: impl IntoIterator<Item = RouteSpec>) -> Result<Self, Vec<Overlap>> {
+        let mut table = Self {
+            routes: routes.into_iter().collect(),
+            by_host: HashMap::default(),
+            any_host: Node::default(),
+        };
+        let mut overlaps = Vec::new();
+        for (index, route) in table.routes.iter().enumerate() {
+            if route.hosts.is_empty() {
+                insert(&mut table.any_host, index, route, None, &mut overlaps);
+            }
+            for host in &route.hosts {
+                let tree = table.by_host.entry(host.clone()).or_default();
+                insert(tree, index, route, Some(host), &mut overlaps);
+            }
+        }
+        if overlaps.is_empty() {
+            Ok(table)
+        } else {
+            Err(overlaps)
+        }
+    }
+
+    /// The routes, in the order they were given.
+    pub fn routes(&self) -> &[RouteSpec] {
+        &self.routes
+    }
+
+    /// Finds the route of a request. `host` may carry a port and any case.
+    pub fn find<'a>(
+        &'a self,
+        method: &Method,
+        host: &str,
+        target: &Target<'a>,
+    ) -> Result<RouteMatch<'a>, RouteError> {
+        let path = target.path().strip_prefix('/').unwrap_or_default();
+        let named = self.tree_of(host);
+        if named.is_none() && self.any_host.is_empty() {
+            return Err(RouteError::NoHost);
+        }
+        let trees = || named.into_iter().chain([&self.any_host]);
+        let mut values = Values::new();
+        let route = trees()
+            .find_map(|tree| search(tree, Some(path), &mut values, &mut |leaf| leaf.find(method)));
+        if let Some(route) = route {
+            self.check_captures(route, &values)?;
+            return Ok(RouteMatch {
+                route,
+                captures: Captures(values),
+            });
+        }
+        let mut allow = BTreeSet::new();
+        for tree in trees() {
+            search(tree, Some(path), &mut values, &mut |leaf| -> Option<()> {
+                leaf.add_methods(&mut allow);
+                None
+            });
+        }
+        if allow.is_empty() {
+            return Err(RouteError::NoRoute);
+        }
+        let allow = allow.into_iter().collect::<Vec<_>>().join(", ").into();
+        Err(RouteError::NoMethod { allow })
+    }
+
+    /// Every pair of routes of which one takes requests from the other, for a warning.
+    ///
+    /// Walks the whole table once for each route: meant for start-up. A route that names a host
+    /// is not compared with those that name none, since naming it says what is wanted.
+    pub fn shadows(&self) -> Vec<Shadow> {
+        let mut shadows: Vec<Shadow> = Vec::new();
+        for tree in self.by_host.values().chain([&self.any_host]) {
+            let mut generals = BTreeSet::new();
+            tree.collect_routes(&mut generals);
+            for general in generals {
+                let Some(route) = self.routes.get(general) else {
+                    continue;
+                };
+                let steps = route.pattern.segments();
+                overlapping(tree, steps, false, &mut Vec::new(), &mut |leaf, shape| {
+                    for (method, specific) in &leaf.0 {
+                        let known = shadows
+                            .iter()
+                            .any(|s| s.specific == *specific && s.general == general);
+                        if *specific == general || known || !route.methods.contains(method) {
+                            continue;
+                        }
+                        if let Some(path) = self.witness([general, *specific], shape) {
+                            shadows.push(Shadow {
+                                specific: *specific,
+                                general,
+                                witness: format!("{method} {path}"),
+                            });
+                        }
+                    }
+                });
+            }
+        }
+        shadows.sort_by_key(|shadow| (shadow.general, shadow.specific));
+        shadows
+    }
+
+    fn tree_of(&self, host: &str) -> Option<&Node> {
+        if self.by_host.is_empty() {
+            return None;
+        }
+        let host = without_port(host);
+        let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
+            Cow::Owned(host.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(host)
+        };
+        self.by_host.get(host.as_ref())
+    }
+
+    fn check_captures(&self, route: usize, values: &[&str]) -> Result<(), RouteError> {
+        let captures = match self.routes.get(route) {
+            Some(spec) => spec.pattern.captures(),
+            None => &[],
+        };
+        let refused = captures.iter().zip(values).find(|(c, v)| !c.accepts(v));
+        refused.map_or(Ok(()), |(capture, _)| {
+            Err(RouteError::Segment {
+                route,
+                name: capture.name.clone(),
+                alphabet: capture.alphabet,
+            })
+        })
+    }
+
+    /// A path of this shape that both patterns take; `None` in the shape is any text.
+    fn witness(&self, routes: [usize; 2], shape: &[Option<&str>]) -> Option<String> {
+        SAMPLES.iter().find_map(|sample| {
+            let path: Vec<_> = shape.iter().map(|part| part.unwrap_or(sample)).collect();
+            routes
+                .iter()
+                .all(|r| {
+                    self.routes
+                        .get(*r)
+                        .is_some_and(|r| takes(&r.pattern, &path))
+                })
+                .then(|| format!("/{}", path.join("/")))
+        })
+    }
+}
+
+type Values<'a> = SmallVec<[&'a str; 8]>;
+
+/// What may follow one path prefix.
+#[derive(Debug, Default)]
+struct Node {
+    literals: HashMap<Box<str>, Node, RandomState>,
+    capture: Option<Box<Node>>,
+    tail: Leaf,
+    end: Leaf,
+}
+
+/// The routes of one shape, by method.
+#[derive(Debug, Default)]
+struct Leaf(Vec<(Method, usize)>);
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        let Self {
+            literals,
+            capture,
+            tail,
+            end,
+        } = self;
+        literals.is_empty() && capture.is_none() && tail.0.is_empty() && end.0.is_empty()
+    }
+
+    fn collect_routes(&self, routes: &mut BTreeSet<usize>) {
+        routes.extend(self.tail.0.iter().chain(&self.end.0).map(|(_, r)| *r));
+        for child in self.literals.values().chain(self.capture.as_deref()) {
+            child.collect_routes(routes);
+        }
+    }
+}
+
+impl Leaf {
+    fn find(&self, method: &Method) -> Option<usize> {
+        let exact = |wanted: &Method| self.0.iter().find(|(m, _)| m == wanted);
+        exact(method)
+            .or_else(|| exact(&Method::GET).filter(|_| *method == Method::HEAD))
+            .map(|(_, route)| *route)
+    }
+
+    fn add_methods<'a>(&'a self, methods: &mut BTreeSet<&'a str>) {
+        for (method, _) in &self.0 {
+            methods.insert(method.as_str());
+            if *method == Method::GET {
+                methods.insert("HEAD");
+            }
+        }
+    }
+}
+
+/// Tries the leaves that take the path, best first, until `accept` returns something; then
+/// `values` holds what was captured on the way. Recursion is as deep as the longest pattern.
+fn search<'a, T>(
+    node: &'a Node,
+    path: Option<&'a str>,
+    values: &mut Values<'a>,
+    accept: &mut impl FnMut(&'a Leaf) -> Option<T>,
+) -> Option<T> {
+    let Some(path) = path else {
+        return accept(&node.end);
+    };
+    let (segment, rest) = match path.split_once('/') {
+        Some((segment, rest)) => (segment, Some(rest)),
+        None => (path, None),
+    };
+    if let Some(child) = node.literals.get(segment)
+        && let Some(found) = search(child, rest, values, accept)
+    {
+        return Some(found);
+    }
+    // An empty segment is a trailing slash, which only a literal stands for.
+    if segment.is_empty() {
+        return None;
+    }
+    if let Some(child) = node.capture.as_deref() {
+        values.push(segment);
+        if let Some(found) = search(child, rest, values, accept) {
+            return Some(found);
+        }
+        values.pop();
+    }
+    if !path.ends_with('/') {
+        values.push(path);
+        if let Some(found) = accept(&node.tail) {
+            return Some(found);
+        }
+        values.pop();
+    }
+    None
+}
+
+fn insert(
+    tree: &mut Node,
+    index: usize,
+    route: &RouteSpec,
+    host: Option<&str>,
+    overlaps: &mut Vec<Overlap>,
+) {
+    let mut node = tree;
+    let mut tail = false;
+    for segment in route.pattern.segments() {
+        node = match segment {
+            Segment::Literal(text) => node.literals.entry(text.clone()).or_default(),
+            Segment::Capture(_) => node.capture.get_or_insert_default(),
+            Segment::Tail(_) => {
+                tail = true;
+                break;
+            }
+        };
+    }
+    let leaf = if tail { &mut node.tail } else { &mut node.end };
+    for method in &route.methods {
+        match leaf.0.iter().find(|(known, _)| known == method) {
+            None => leaf.0.push((method.clone(), index)),
+            Some((_, first)) if *first == index => {}
+            Some((_, first)) => {
+                let known = overlaps
+                    .iter()
+                    .any(|o| o.first == *first && o.second == index);
+                if !known {
+                    overlaps.push(Overlap {
+                        first: *first,
+                        second: index,
+                        witness: format!(
+                            "{method} {}{}",
+                            host.unwrap_or_default(),
+                            sample(&route.pattern)
+                        ),
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Visits every leaf that shares a path with `steps` and comes before it in [`search`]. The shape
+/// of the shared path has `None` where both capture.
+fn overlapping<'a>(
+    node: &'a Node,
+    steps: &'a [Segment],
+    precedes: bool,
+    shape: &mut Vec<Option<&'a str>>,
+    visit: &mut impl FnMut(&'a Leaf, &[Option<&'a str>]),
+) {
+    let Some((step, rest)) = steps.split_first() else {
+        if precedes {
+            visit(&node.end, shape);
+        }
+        return;
+    };
+    if precedes && !matches!(step, Segment::Tail(_)) {
+        let depth = shape.len();
+        shape.extend(steps.iter().map(|step| match step {
+            Segment::Literal(text) => Some(&**text),
+            Segment::Capture(_) | Segment::Tail(_) => None,
+        }));
+        visit(&node.tail, shape);
+        shape.truncate(depth);
+    }
+    match step {
+        Segment::Literal(text) => {
+            shape.push(Some(text));
+            if let Some(child) = node.literals.get(text) {
+                overlapping(child, rest, precedes, shape, visit);
+            }
+            if let Some(child) = node.capture.as_deref().filter(|_| precedes) {
+                overlapping(child, rest, precedes, shape, visit);
+            }
+            shape.pop();
+        }
+        Segment::Capture(_) => {
+            for (text, child) in &node.literals {
+                shape.push(Some(text));
+                overlapping(child, rest, true, shape, visit);
+                shape.pop();
+            }
+            if let Some(child) = node.capture.as_deref() {
+                shape.push(None);
+                overlapping(child, rest, precedes, shape, visit);
+                shape.pop();
+            }
+        }
+        Segment::Tail(_) => below(node, shape, visit),
+    }
+}
+
+/// Visits every leaf below `node`: all of them come before a tail at `node`.
+fn below<'a>(
+    node: &'a Node,
+    shape: &mut Vec<Option<&'a str>>,
+    visit: &mut impl FnMut(&'a Leaf, &[Option<&'a str>]),
+) {
+    let literals = node.literals.iter().map(|(t, child)| (Some(&**t), child));
+    let capture = node.capture.as_deref().map(|child| (None, child));
+    for (part, child) in literals.chain(capture) {
+        shape.push(part);
+        visit(&child.end, shape);
+        shape.push(None);
+        visit(&child.tail, shape);
+        shape.pop();
+        below(child, shape, visit);
+        shape.pop();
+    }
+}
+
+/// Whether a pattern takes a path, alphabets included.
+fn takes(pattern: &Pattern, path: &[&str]) -> bool {
+    let mut path = path;
+    for step in pattern.segments() {
+        let Some((segment, rest)) = path.split_first() else {
+            return false;
+        };
+        let taken = match step {
+            Segment::Literal(text) => **text == **segment,
+            Segment::Capture(alphabet) => alphabet.accepts(segment),
+            Segment::Tail(alphabet) => return path.iter().all(|s| alphabet.accepts(s)),
+        };
+        if !taken {
+            return false;
+        }
+        path = rest;
+    }
+    path.is_empty()
+}
+
+/// A path that a pattern takes.
+fn sample(pattern: &Pattern) -> String {
+    let part = |step: &Segment| match step {
+        Segment::Literal(text) => format!("/{text}"),
+        Segment::Capture(Alphabet::Ip) | Segment::Tail(Alphabet::Ip) => "/1".to_owned(),
+        Segment::Capture(_) | Segment::Tail(_) => "/x".to_owned(),
+    };
+    pattern.segments().iter().map(part).collect()
+}
+
+/// The host without its port. IPv6 addresses are in brackets there, so that only the colon behind
+/// them separates.
+fn without_port(host: &str) -> &str {
+    let port = host
+        .rsplit_once(':')
+        .filter(|(_, port)| !port.contains(']'));
+    port.map_or(host, |(name, _)| name)
+}
+
+/// Segments to try for a capture; the second is in every alphabet.
+const SAMPLES: [&str; 2] = ["x", "1"];
+
+#[cfg(test)]
+mod tests;
