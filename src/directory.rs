@@ -1,4 +1,134 @@
-//! directory
-/// Stub.
-#[derive(Debug)]
-pub struct Directory;
+//! The directory: names in requests to the ids that caveats hold.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use crate::policy::{AppIds, Names};
+
+/// Names known from the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    public_names: bool,
+    orgs: HashMap<Box<str>, u64>,
+    apps: HashMap<Box<str>, AppIds>,
+    machines: HashMap<Box<str>, u64>,
+    volumes: HashMap<Box<str>, u64>,
+    /// Organizations by cluster name; several may use one name.
+    clusters: HashMap<Box<str>, Vec<u64>>,
+}
+
+impl Directory {
+    /// An empty directory. With `public_names` anyone with a usable token may learn that a name
+    /// is not taken (404); without it, that is answered like a name of somebody else (403).
+    pub fn new(public_names: bool) -> Self {
+        Self {
+            public_names,
+            ..Self::default()
+        }
+    }
+
+    /// Whether unknown names are no secret.
+    pub fn public_names(&self) -> bool {
+        self.public_names
+    }
+
+    /// Adds an organization, unless the slug is taken.
+    #[must_use = "false says that the name is taken"]
+    pub fn add_org(&mut self, slug: &str, id: u64) -> bool {
+        insert(&mut self.orgs, slug, id)
+    }
+
+    /// Adds an app, unless the name is taken.
+    #[must_use = "false says that the name is taken"]
+    pub fn add_app(&mut self, name: &str, ids: AppIds) -> bool {
+        insert(&mut self.apps, name, ids)
+    }
+
+    /// Adds a machine of the app with this id, unless the machine is known.
+    #[must_use = "false says that the machine is known"]
+    pub fn add_machine(&mut self, machine: &str, app: u64) -> bool {
+        insert(&mut self.machines, machine, app)
+    }
+
+    /// Adds a volume of the app with this id, unless the volume is known.
+    #[must_use = "false says that the volume is known"]
+    pub fn add_volume(&mut self, volume: &str, app: u64) -> bool {
+        insert(&mut self.volumes, volume, app)
+    }
+
+    /// Adds a cluster of the organization with this id, unless it has one of this name.
+    #[must_use = "false says that the name is taken"]
+    pub fn add_cluster(&mut self, cluster: &str, org: u64) -> bool {
+        let orgs = self.clusters.entry(cluster.into()).or_default();
+        let new = !orgs.contains(&org);
+        if new {
+            orgs.push(org);
+        }
+        new
+    }
+}
+
+impl Names for Directory {
+    fn org(&self, slug: &str) -> Option<u64> {
+        self.orgs.get(slug).copied()
+    }
+
+    fn app(&self, name: &str) -> Option<AppIds> {
+        self.apps.get(name).copied()
+    }
+
+    fn machine_app(&self, machine: &str) -> Option<u64> {
+        self.machines.get(machine).copied()
+    }
+
+    fn volume_app(&self, volume: &str) -> Option<u64> {
+        self.volumes.get(volume).copied()
+    }
+
+    /// A name that two organizations use does not tell whose it is.
+    fn cluster_org(&self, cluster: &str) -> Option<u64> {
+        match self.clusters.get(cluster).map(Vec::as_slice) {
+            Some([org]) => Some(*org),
+            Some(_) | None => None,
+        }
+    }
+}
+
+fn insert<V>(map: &mut HashMap<Box<str>, V>, name: &str, value: V) -> bool {
+    match map.entry(name.into()) {
+        Entry::Occupied(_) => false,
+        Entry::Vacant(entry) => {
+            entry.insert(value);
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_given_once() {
+        let mut directory = Directory::new(true);
+        assert!(directory.add_org("acme", 1));
+        assert!(!directory.add_org("acme", 2));
+        assert_eq!(directory.org("acme"), Some(1));
+        assert!(directory.add_machine("m1", 7));
+        assert!(!directory.add_machine("m1", 8));
+        assert_eq!(directory.machine_app("m1"), Some(7));
+        assert_eq!(directory.volume_app("m1"), None);
+        assert!(directory.public_names());
+    }
+
+    #[test]
+    fn a_cluster_name_in_two_organizations_has_no_owner() {
+        let mut directory = Directory::new(false);
+        assert!(directory.add_cluster("primary", 1));
+        assert_eq!(directory.cluster_org("primary"), Some(1));
+        assert!(!directory.add_cluster("primary", 1));
+        assert!(directory.add_cluster("primary", 2));
+        assert_eq!(directory.cluster_org("primary"), None);
+        assert_eq!(directory.cluster_org("other"), None);
+    }
+}

@@ -1,9 +1,8 @@
 //! Policy.
 mod access;
+mod rule;
 pub use access::{Access, InvalidAccess};
-/// Stub.
-#[derive(Debug)]
-pub enum Rule {
-    /// No credential is asked for.
-    Public,
-}
+pub use rule::{
+    AccessError, AccessTemplate, Accesses, AppIds, Condition, Field, Fields, Fixed, Names, Noun,
+    Org, PERSONAL, QueryKeys, Rule, Source, TemplateError, Value,
+};

@@ -268,8 +268,8 @@ type Values<'a> = SmallVec<[&'a str; 8]>;
 /// What may follow one path prefix.
 #[derive(Debug, Default)]
 struct Node {
-    literals: HashMap<Box<str>, Node, RandomState>,
-    capture: Option<Box<Node>>,
+    literals: HashMap<Box<str>, Self, RandomState>,
+    capture: Option<Box<Self>>,
     tail: Leaf,
     end: Leaf,
 }

@@ -1,0 +1,466 @@
+use http::HeaderMap;
+
+use super::*;
+use crate::route::{Captures, Target};
+
+/// acme (2001) owns web (3001); beta (2002) owns shop (3101). Machine m1 and volume v1 are web's.
+struct World;
+
+impl Names for World {
+    fn org(&self, slug: &str) -> Option<u64> {
+        match slug {
+            "acme" | "personal" => Some(2001),
+            "beta" => Some(2002),
+            _ => None,
+        }
+    }
+
+    fn app(&self, name: &str) -> Option<AppIds> {
+        match name {
+            "web" => Some(AppIds {
+                app: 3001,
+                org: 2001,
+            }),
+            "shop" => Some(AppIds {
+                app: 3101,
+                org: 2002,
+            }),
+            _ => None,
+        }
+    }
+
+    fn machine_app(&self, machine: &str) -> Option<u64> {
+        (machine == "m1").then_some(3001)
+    }
+
+    fn volume_app(&self, volume: &str) -> Option<u64> {
+        (volume == "v1").then_some(3001)
+    }
+
+    fn cluster_org(&self, cluster: &str) -> Option<u64> {
+        (cluster == "pg1").then_some(2002)
+    }
+}
+
+fn capture(index: usize) -> Value {
+    Source::Capture {
+        index,
+        name: format!("c{index}").into(),
+    }
+    .into()
+}
+
+fn query(key: &str) -> Value {
+    Source::Query(key.into()).into()
+}
+
+fn or_zero(value: Value) -> Value {
+    Value {
+        otherwise: Some(Fixed::Zero),
+        ..value
+    }
+}
+
+fn read(org: Org) -> AccessTemplate {
+    AccessTemplate::new(Action::READ, org)
+}
+
+/// Evaluates templates on a request: captured values, target, headers.
+fn check<T>(
+    templates: Vec<AccessTemplate>,
+    captures: &[&str],
+    target: &str,
+    headers: &[(&'static str, &'static str)],
+    expected: Result<T, AccessError>,
+) where
+    T: AsRef<[Access<'static>]>,
+{
+    let rule = Rule::Accesses(Accesses::new(templates).unwrap());
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(*name, value.parse().unwrap());
+    }
+    let fields = Fields {
+        captures: captures.iter().copied().collect(),
+        query: Target::parse(target).unwrap().query(),
+        headers: &map,
+    };
+    let got = rule.accesses(&fields, &World);
+    let got = got.as_deref().map_err(Clone::clone);
+    assert_eq!(
+        got,
+        expected.as_ref().map(AsRef::as_ref).map_err(Clone::clone),
+        "{target}"
+    );
+}
+
+const NONE: Access<'static> = Access {
+    action: Action::READ,
+    org: None,
+    app: None,
+    app_feature: None,
+    feature: None,
+    volume: None,
+    machine: None,
+    machine_feature: None,
+    mutation: None,
+    source_machine: None,
+    source_app: None,
+    source_organization: None,
+    cluster: None,
+    storage_object: None,
+    command: None,
+};
+
+type One = Result<[Access<'static>; 1], AccessError>;
+
+#[test]
+fn the_owner_of_the_app_is_the_organization() {
+    let template = || {
+        vec![AccessTemplate {
+            app: Some(capture(0)),
+            machine: Some(capture(1)),
+            ..read(Org::Owner)
+        }]
+    };
+    let web = |machine| Access {
+        org: Some(2001),
+        app: Some(3001),
+        machine: Some(machine),
+        ..NONE
+    };
+    check(template(), &["web", "m1"], "/", &[], One::Ok([web("m1")]));
+    // A machine that the directory does not know goes on under the app that is judged.
+    check(template(), &["web", "m9"], "/", &[], One::Ok([web("m9")]));
+    let denied = |captures: &[&str], error| check(template(), captures, "/", &[], One::Err(error));
+    denied(&["shop", "m1"], AccessError::Contradiction(Noun::Machine));
+    denied(&["nope", "m1"], AccessError::UnknownName(Noun::App));
+    denied(&["web"], AccessError::Missing(Field::Path("c1".into())));
+    denied(&["web", ""], AccessError::Empty(Field::Path("c1".into())));
+    denied(
+        &["web", "a.b"],
+        AccessError::NotAnId(Field::Path("c1".into())),
+    );
+}
+
+#[test]
+fn a_named_organization_must_own_the_app() {
+    let template = || {
+        vec![AccessTemplate {
+            app: Some(capture(0)),
+            volume: Some(or_zero(query("volume"))),
+            ..read(Org::Slug(query("org_slug")))
+        }]
+    };
+    let web = |volume| Access {
+        org: Some(2001),
+        app: Some(3001),
+        volume: Some(volume),
+        ..NONE
+    };
+    let ok = |target, access| check(template(), &["web"], target, &[], One::Ok([access]));
+    ok("/?org_slug=acme", web(""));
+    ok("/?org_slug=acme&volume=v2", web("v2"));
+    let key = |key: &str| Field::Query(key.into());
+    for (target, error) in [
+        ("/?org_slug=beta", AccessError::Contradiction(Noun::App)),
+        ("/?org_slug=nope", AccessError::UnknownName(Noun::Org)),
+        ("/?org_slug=personal", AccessError::UnknownName(Noun::Org)),
+        ("/", AccessError::Missing(key("org_slug"))),
+        ("/?org_slug=", AccessError::Empty(key("org_slug"))),
+        ("/?org_slug=ac%6de", AccessError::NotAnId(key("org_slug"))),
+        (
+            "/?org_slug=acme&org_slug=acme",
+            AccessError::Repeated(key("org_slug")),
+        ),
+        (
+            "/?org_slug=acme&ORG_SLUG=beta",
+            AccessError::Repeated(key("org_slug")),
+        ),
+        // The default stands for an absent key only.
+        ("/?org_slug=acme&volume=", AccessError::Empty(key("volume"))),
+    ] {
+        check(template(), &["web"], target, &[], One::Err(error));
+    }
+    check(
+        template(),
+        &["shop"],
+        "/?org_slug=beta&volume=v1",
+        &[],
+        One::Err(AccessError::Contradiction(Noun::Volume)),
+    );
+}
+
+#[test]
+fn owners_can_be_named_without_being_part_of_the_access() {
+    check(
+        vec![read(Org::OwnerOfApp(capture(0)))],
+        &["shop"],
+        "/",
+        &[],
+        One::Ok([Access {
+            org: Some(2002),
+            ..NONE
+        }]),
+    );
+    let addon = || {
+        vec![AccessTemplate {
+            feature: Some(Value::text("addon")),
+            ..read(Org::OwnerOfCluster(capture(0)))
+        }]
+    };
+    let expected = Access {
+        org: Some(2002),
+        feature: Some("addon"),
+        ..NONE
+    };
+    check(addon(), &["pg1"], "/", &[], One::Ok([expected]));
+    let unknown = AccessError::UnknownName(Noun::Cluster);
+    check(addon(), &["pg2"], "/", &[], One::Err(unknown));
+}
+
+#[test]
+fn collections_are_zero() {
+    check(
+        vec![AccessTemplate {
+            app: Some(Value::zero()),
+            machine: Some(Value::zero()),
+            ..read(Org::Slug(capture(0)))
+        }],
+        &["acme"],
+        "/",
+        &[],
+        One::Ok([Access {
+            org: Some(2001),
+            app: Some(0),
+            machine: Some(""),
+            ..NONE
+        }]),
+    );
+}
+
+#[test]
+fn headers_are_read_once() {
+    let template = || {
+        vec![AccessTemplate {
+            app: Some(capture(0)),
+            machine: Some(Source::Header(http::HeaderName::from_static("x-machine")).into()),
+            ..read(Org::Owner)
+        }]
+    };
+    let field = || Field::Header(http::HeaderName::from_static("x-machine"));
+    let ok = Access {
+        org: Some(2001),
+        app: Some(3001),
+        machine: Some("m1"),
+        ..NONE
+    };
+    check(
+        template(),
+        &["web"],
+        "/",
+        &[("x-machine", "m1")],
+        One::Ok([ok]),
+    );
+    for (headers, error) in [
+        (vec![], AccessError::Missing(field())),
+        (vec![("x-machine", "")], AccessError::Empty(field())),
+        (vec![("x-machine", "é")], AccessError::NotAnId(field())),
+        (
+            vec![("x-machine", "m1"), ("x-machine", "m1")],
+            AccessError::Repeated(field()),
+        ),
+    ] {
+        check(template(), &["web"], "/", &headers, One::Err(error));
+    }
+}
+
+#[test]
+fn conditional_accesses_are_added_to_the_first() {
+    let app = |action, when| AccessTemplate {
+        when,
+        app: Some(capture(0)),
+        ..AccessTemplate::new(action, Org::Owner)
+    };
+    let templates = || {
+        vec![
+            app(Action::READ, None),
+            app(
+                Action::WRITE,
+                Some(Condition::Is("show_secrets".into(), true)),
+            ),
+            AccessTemplate {
+                when: Some(Condition::Present("from".into())),
+                app: Some(query("from")),
+                ..read(Org::Owner)
+            },
+        ]
+    };
+    let web = |action| Access {
+        action,
+        org: Some(2001),
+        app: Some(3001),
+        ..NONE
+    };
+    let shop = Access {
+        org: Some(2002),
+        app: Some(3101),
+        ..NONE
+    };
+    let (r, w) = (Action::READ, Action::WRITE);
+    for (target, expected) in [
+        ("/", vec![web(r)]),
+        ("/?show_secrets=false", vec![web(r)]),
+        ("/?show_secrets=true", vec![web(r), web(w)]),
+        ("/?from=shop", vec![web(r), shop.clone()]),
+        ("/?from=shop&show_secrets=true", vec![web(r), web(w), shop]),
+    ] {
+        check(templates(), &["web"], target, &[], Ok(expected));
+    }
+    let key = |key: &str| Field::Query(key.into());
+    for (target, error) in [
+        // What the upstream takes for true is not known, so anything else is refused.
+        (
+            "/?show_secrets=1",
+            AccessError::NotBoolean(key("show_secrets")),
+        ),
+        (
+            "/?show_secrets",
+            AccessError::NotBoolean(key("show_secrets")),
+        ),
+        (
+            "/?show_secrets=True",
+            AccessError::NotBoolean(key("show_secrets")),
+        ),
+        (
+            "/?Show_Secrets=true",
+            AccessError::Repeated(key("show_secrets")),
+        ),
+        ("/?from=", AccessError::Empty(key("from"))),
+        ("/?from=nope", AccessError::UnknownName(Noun::App)),
+    ] {
+        check(templates(), &["web"], target, &[], One::Err(error));
+    }
+}
+
+#[test]
+fn a_rule_that_asks_for_nothing_has_no_accesses() {
+    let headers = HeaderMap::new();
+    let fields = Fields {
+        captures: Captures::default(),
+        query: Target::parse("/").unwrap().query(),
+        headers: &headers,
+    };
+    for rule in &[Rule::Public, Rule::Authenticated] {
+        assert_eq!(rule.accesses(&fields, &World).unwrap().len(), 0);
+    }
+}
+
+#[test]
+fn templates_that_can_never_make_a_valid_access_are_refused() {
+    let refused = |templates, at, error| {
+        let got = Accesses::new(templates).map(|_| ()).unwrap_err();
+        assert_eq!(got, (at, error));
+    };
+    let app = || AccessTemplate {
+        app: Some(capture(0)),
+        ..read(Org::Owner)
+    };
+    refused(vec![], 0, TemplateError::Conditional);
+    refused(
+        vec![AccessTemplate {
+            when: Some(Condition::Present("x".into())),
+            ..app()
+        }],
+        0,
+        TemplateError::Conditional,
+    );
+    let second = |template| vec![app(), template];
+    refused(
+        second(AccessTemplate {
+            action: Action::NONE,
+            ..app()
+        }),
+        1,
+        TemplateError::NoAction,
+    );
+    refused(second(read(Org::Owner)), 1, TemplateError::NoOrg);
+    for value in [Value::zero(), or_zero(capture(0))] {
+        refused(
+            second(AccessTemplate {
+                app: Some(value),
+                ..app()
+            }),
+            1,
+            TemplateError::NoOrg,
+        );
+    }
+    refused(
+        second(read(Org::Slug(Value::zero()))),
+        1,
+        TemplateError::Zero("org"),
+    );
+    refused(
+        second(AccessTemplate {
+            app_feature: Some(or_zero(query("f"))),
+            ..app()
+        }),
+        1,
+        TemplateError::Zero("app_feature"),
+    );
+    refused(
+        second(AccessTemplate {
+            app: Some(Value::text("a/b")),
+            ..app()
+        }),
+        1,
+        TemplateError::Text("app"),
+    );
+    let acme = || Org::Slug(Value::text("acme"));
+    refused(
+        second(AccessTemplate {
+            machine: Some(capture(0)),
+            ..read(acme())
+        }),
+        1,
+        TemplateError::Invalid(InvalidAccess::NoApp),
+    );
+    refused(
+        second(AccessTemplate {
+            cluster: Some(capture(0)),
+            feature: Some(query("feature")),
+            ..read(acme())
+        }),
+        1,
+        TemplateError::Invalid(InvalidAccess::NoClusterFeature),
+    );
+    let litefs = AccessTemplate {
+        cluster: Some(or_zero(query("cluster"))),
+        feature: Some(Value::text("litefs-cloud")),
+        ..read(acme())
+    };
+    assert!(Accesses::new(vec![litefs]).is_ok());
+}
+
+#[test]
+fn undeclared_query_keys_are_named() {
+    let keys = QueryKeys {
+        any: false,
+        names: vec!["region".into(), "metadata.*".into()],
+    };
+    let check = |keys: &QueryKeys, target: &str| {
+        let target = Target::parse(target).unwrap();
+        keys.check(&target.query())
+    };
+    assert_eq!(check(&keys, "/"), Ok(()));
+    assert_eq!(check(&keys, "/?region=x&region=y&metadata.a=1"), Ok(()));
+    for key in ["state", "Region", "metadata.", "metadata", "regions"] {
+        let expected = Err(AccessError::UndeclaredKey(key.into()));
+        assert_eq!(check(&keys, &format!("/?region=a&{key}=1")), expected);
+    }
+    let any = QueryKeys {
+        any: true,
+        ..QueryKeys::default()
+    };
+    assert_eq!(check(&any, "/?x=1"), Ok(()));
+}
