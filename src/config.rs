@@ -1,14 +1,44 @@
 //! Configuration: one YAML file, compiled once into [`Config`].
+//!
+//! The text becomes a tree that fits anything (`file`), the tree becomes a [`Config`] or all of
+//! its [`Problem`]s at once (`compile`). Nothing is read but the one file: secrets and
+//! certificates stay names until the process opens them.
 
+mod compile;
+mod describe;
+mod file;
+mod problem;
+mod scalar;
+mod section;
+
+use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::directory::Directory;
 use crate::macaroon::Limits;
-use crate::policy::Rule;
+use crate::policy::{QueryKeys, Rule};
 use crate::route::RouteTable;
+
+pub use describe::describe;
+pub use problem::{ConfigError, Problem};
+
+/// Reads and compiles a file. The second part of the answer are warnings.
+pub fn load(path: &Path) -> Result<(Config, Vec<Problem>), ConfigError> {
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(&text, path)
+}
+
+/// Compiles the text of a configuration. Relative paths in it are relative to the folder of
+/// `path`, which also names it in problems; nothing is read from there.
+pub fn parse(text: &str, path: &Path) -> Result<(Config, Vec<Problem>), ConfigError> {
+    compile::compile(text, path)
+}
 
 /// A compiled configuration: nothing in it is left to parse, look up or default.
 #[derive(Debug)]
@@ -40,7 +70,7 @@ pub struct Config {
 }
 
 /// One address to listen on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Address and port; port 0 lets the system choose.
     pub address: SocketAddr,
@@ -49,7 +79,7 @@ pub struct Listener {
 }
 
 /// Paths of a PEM certificate chain and its private key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsIdentity {
     /// Certificate chain, leaf first.
     pub certificate: PathBuf,
@@ -143,6 +173,8 @@ pub struct Route {
     pub upstream: usize,
     /// Whether the response is a stream: the idle deadline of streams applies.
     pub stream: bool,
+    /// The query keys that requests may have, those that the rule reads included.
+    pub query: QueryKeys,
 }
 
 /// Bounds on connections and request heads, each inclusive.
@@ -164,6 +196,26 @@ pub struct ConnectionLimits {
     pub idle_upstream: usize,
 }
 
+impl ConnectionLimits {
+    /// Where the configuration says nothing.
+    pub const DEFAULT: Self = Self {
+        // Two descriptors each, with the one upstream: below the usual hard limit of 65,536.
+        connections: 16_384,
+        // Whole offices and clouds share an address; one of them still cannot take everything.
+        connections_per_address: 1_024,
+        // Users in many organizations send tens of kilobytes of tokens.
+        head_bytes: 64 * 1024,
+        // What hyper parses without an allocation. Clients send some twenty.
+        headers: 100,
+        // Longest target of the known clients: a log cursor, a few hundred bytes.
+        target_bytes: 8 * 1024,
+        // What browsers and the edge guides of other proxies settled on.
+        streams: 100,
+        // Kept per worker, so a machine of 8 cores holds up to 512 idle connections.
+        idle_upstream: 64,
+    };
+}
+
 /// Deadlines on every wait for the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -183,6 +235,23 @@ pub struct Timeouts {
     pub drain: Duration,
 }
 
+impl Timeouts {
+    /// Where the configuration says nothing.
+    pub const DEFAULT: Self = Self {
+        tls_handshake: Duration::from_secs(10),
+        request_head: Duration::from_secs(10),
+        // Upstreams are near. A client that is told early can try another replica.
+        connect: Duration::from_secs(5),
+        // Waiting for a machine is held open for 60 s by the API itself.
+        response_head: Duration::from_secs(75),
+        idle: Duration::from_secs(75),
+        // A log may be silent for long; the lease of its token ends it as well.
+        stream_idle: Duration::from_secs(60 * 60),
+        // Shorter than what orchestrators wait before they kill.
+        drain: Duration::from_secs(25),
+    };
+}
+
 /// Bounds of the verification cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cache {
@@ -194,4 +263,17 @@ pub struct Cache {
     pub ttl: Duration,
     /// How long a failure is remembered.
     pub failure_ttl: Duration,
+}
+
+impl Cache {
+    /// Where the configuration says nothing.
+    pub const DEFAULT: Self = Self {
+        // Some tens of thousands of tokens of the usual size.
+        bytes: 64 * 1024 * 1024,
+        failure_bytes: 4 * 1024 * 1024,
+        // Entries also die with the window of their token and with the key generation.
+        ttl: Duration::from_secs(60 * 60),
+        // A token may become good, when its key arrives: not for long.
+        failure_ttl: Duration::from_secs(5),
+    };
 }

@@ -121,15 +121,22 @@ impl Accesses {
     /// Takes templates that can make a valid access for every request.
     ///
     /// # Errors
-    /// The place of the template at fault, and what is wrong with it.
-    pub fn new(templates: Vec<AccessTemplate>) -> Result<Self, (usize, TemplateError)> {
+    /// What is wrong with which template, each by its place; not empty.
+    pub fn new(templates: Vec<AccessTemplate>) -> Result<Self, Vec<(usize, TemplateError)>> {
+        let mut errors = Vec::new();
         if templates.first().is_none_or(|t| t.when.is_some()) {
-            return Err((0, TemplateError::Conditional));
+            errors.push((0, TemplateError::Conditional));
         }
         for (index, template) in templates.iter().enumerate() {
-            template.check().map_err(|error| (index, error))?;
+            if let Err(error) = template.check() {
+                errors.push((index, error));
+            }
         }
-        Ok(Self(templates))
+        if errors.is_empty() {
+            Ok(Self(templates))
+        } else {
+            Err(errors)
+        }
     }
 
     /// The templates; the first has no condition.

@@ -78,18 +78,31 @@ impl Value {
 
     /// The text of the field in one request; zero is the empty text, which no source can yield.
     pub(super) fn read<'a>(&'a self, fields: &Fields<'a>) -> Result<&'a str, AccessError> {
-        let found = match &self.source {
-            Source::Fixed(fixed) => return Ok(fixed.as_str()),
-            Source::Capture { index, .. } => fields.captures.value(*index),
-            Source::Query(key) => query_value(fields, key)?,
-            Source::Header(name) => header_value(fields, name)?,
-        };
+        match &self.source {
+            Source::Fixed(fixed) => Ok(fixed.as_str()),
+            Source::Capture { index, name } => {
+                self.settle(fields.captures.value(*index), || Field::Path(name.clone()))
+            }
+            Source::Query(key) => {
+                self.settle(query_value(fields, key)?, || Field::Query(key.clone()))
+            }
+            Source::Header(name) => {
+                self.settle(header_value(fields, name)?, || Field::Header(name.clone()))
+            }
+        }
+    }
+
+    fn settle<'a>(
+        &'a self,
+        found: Option<&'a str>,
+        field: impl FnOnce() -> Field,
+    ) -> Result<&'a str, AccessError> {
         match (found, &self.otherwise) {
-            (Some(""), _) => Err(AccessError::Empty(self.source.field())),
+            (Some(""), _) => Err(AccessError::Empty(field())),
             (Some(text), _) if Alphabet::Id.accepts(text) => Ok(text),
-            (Some(_), _) => Err(AccessError::NotAnId(self.source.field())),
+            (Some(_), _) => Err(AccessError::NotAnId(field())),
             (None, Some(fixed)) => Ok(fixed.as_str()),
-            (None, None) => Err(AccessError::Missing(self.source.field())),
+            (None, None) => Err(AccessError::Missing(field())),
         }
     }
 
@@ -118,17 +131,6 @@ impl Value {
             Source::Capture { .. } | Source::Query(_) | Source::Header(_) => None,
         };
         source.into_iter().chain(&self.otherwise)
-    }
-}
-
-impl Source {
-    fn field(&self) -> Field {
-        match self {
-            Self::Fixed(fixed) => Field::Path(fixed.as_str().into()),
-            Self::Capture { name, .. } => Field::Path(name.clone()),
-            Self::Query(key) => Field::Query(key.clone()),
-            Self::Header(name) => Field::Header(name.clone()),
-        }
     }
 }
 

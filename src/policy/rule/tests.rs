@@ -360,7 +360,7 @@ fn a_rule_that_asks_for_nothing_has_no_accesses() {
 fn templates_that_can_never_make_a_valid_access_are_refused() {
     let refused = |templates, at, error| {
         let got = Accesses::new(templates).map(|_| ()).unwrap_err();
-        assert_eq!(got, (at, error));
+        assert_eq!(got, [(at, error)]);
     };
     let app = || AccessTemplate {
         app: Some(capture(0)),

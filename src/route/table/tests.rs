@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::shadow::takes;
 use super::*;
 
 /// Builds a table from lines of `METHOD[,METHOD] [HOST[,HOST]]/PATTERN`.

@@ -1,0 +1,356 @@
+//! The tree to a [`Config`]: pure, and past every problem to the next.
+
+mod access;
+mod bounds;
+mod names;
+mod routes;
+
+use std::path::{Path, PathBuf};
+
+use super::file::{Document, Node, NodeId, Value};
+use super::problem::{ConfigError, Fault, Problem};
+use super::scalar;
+use super::section::{Report, Section, all, items, read, text};
+use super::{
+    Authority, Config, Credential, Listener, Protocol, Secret, ThirdParty, TlsIdentity, Upstream,
+};
+
+/// Compiles the text of the file at `path`; the second part of the answer are warnings.
+pub(super) fn compile(text: &str, path: &Path) -> Result<(Config, Vec<Problem>), ConfigError> {
+    let document = Document::parse(text).map_err(|malformed| {
+        ConfigError::Invalid(vec![Problem {
+            file: path.to_owned(),
+            line: malformed.line,
+            column: malformed.column,
+            message: malformed.message,
+            hint: None,
+        }])
+    })?;
+    let mut report = Report::default();
+    let base = path.parent().unwrap_or(Path::new(""));
+    let config = Compiler {
+        base,
+        report: &mut report,
+    }
+    .config(document.root());
+    let locate = |mut found: Vec<(NodeId, Fault)>| -> Vec<Problem> {
+        found.sort_by_key(|(at, _)| *at);
+        let problem = |(at, fault): (NodeId, Fault)| {
+            let (line, column) = document.locate(at);
+            Problem {
+                file: path.to_owned(),
+                line,
+                column,
+                message: fault.message,
+                hint: fault.hint,
+            }
+        };
+        found.into_iter().map(problem).collect()
+    };
+    match config {
+        Some(config) if report.errors.is_empty() => Ok((config, locate(report.warnings))),
+        Some(_) | None => Err(ConfigError::Invalid(locate(report.errors))),
+    }
+}
+
+struct Compiler<'a> {
+    base: &'a Path,
+    report: &'a mut Report,
+}
+
+impl Compiler<'_> {
+    /// Every part is compiled before the first that failed is looked at, so that one run tells
+    /// everything. `None` comes with at least one error.
+    fn config(mut self, root: &Node) -> Option<Config> {
+        let section = Section::open(root, "the configuration", &SECTIONS, &[], self.report)?;
+        let listeners = self.listeners(&section);
+        let admin = self.admin(&section);
+        let authority = self.authority(&section);
+        let directory = names::directory(section.find("directory"), self.report);
+        let (upstreams, names) = self.upstreams(&section);
+        let routes = routes::routes(&section, &names, self.report);
+        let limits = bounds::limits(&section, self.report);
+        let timeouts = bounds::timeouts(&section, self.report);
+        let cache = bounds::cache(&section, self.report);
+        let threads = bounds::threads(&section, self.report);
+        let (table, routes) = routes?;
+        let (limits, token_limits) = limits?;
+        Some(Config {
+            listeners: listeners?,
+            admin: admin?,
+            authority: authority?,
+            directory,
+            upstreams: upstreams?,
+            table,
+            routes,
+            token_limits,
+            limits,
+            timeouts: timeouts?,
+            cache: cache?,
+            threads: threads?,
+        })
+    }
+
+    fn listeners(&mut self, root: &Section<'_>) -> Option<Vec<Listener>> {
+        let node = root.need("listeners", self.report)?;
+        let nodes = items(node, "`listeners`", self.report)?;
+        if nodes.is_empty() {
+            self.report
+                .error(node.id, Fault::new("usher needs at least one listener"));
+        }
+        all(nodes, |node| self.listener(node))
+    }
+
+    fn listener(&mut self, node: &Node) -> Option<Listener> {
+        let known = ["address", "tls"];
+        let section = Section::open(node, "a listener", &known, &[], self.report)?;
+        let address = section.read("address", self.report, scalar::address);
+        let tls = match section.find("tls") {
+            Some(node) => self.tls(node).map(Some),
+            None => Some(None),
+        };
+        Some(Listener {
+            address: address?,
+            tls: tls?,
+        })
+    }
+
+    fn tls(&mut self, node: &Node) -> Option<TlsIdentity> {
+        let known = ["certificate", "key", "client_ca"];
+        let section = Section::open(node, "`tls`", &known, &[], self.report)?;
+        if let Some(node) = section.find("client_ca") {
+            let message = "client certificates are not supported by this version";
+            let fault = Fault::new(message).hint("leave `client_ca` out, or set it to null");
+            self.report.error(node.id, fault);
+        }
+        let base = self.base;
+        let certificate = section.read("certificate", self.report, path(base));
+        let key = section.read("key", self.report, path(base));
+        Some(TlsIdentity {
+            certificate: certificate?,
+            key: key?,
+        })
+    }
+
+    fn admin(&mut self, root: &Section<'_>) -> Option<Option<std::net::SocketAddr>> {
+        let Some(node) = root.find("admin") else {
+            return Some(None);
+        };
+        let section = Section::open(node, "`admin`", &["address"], &[], self.report)?;
+        let node = section.need("address", self.report)?;
+        let address = read(node, self.report, scalar::address)?;
+        if !address.ip().is_loopback() {
+            let message = "the admin listener can be reached from other machines";
+            let hint = "it asks for no token; `127.0.0.1` keeps it to this one";
+            self.report.warn(node.id, Fault::new(message).hint(hint));
+        }
+        Some(Some(address))
+    }
+
+    fn authority(&mut self, root: &Section<'_>) -> Option<Authority> {
+        let node = root.need("authority", self.report)?;
+        let known = ["location", "store", "seal_key", "third_parties"];
+        let section = Section::open(node, "`authority`", &known, &["remote"], self.report)?;
+        let base = self.base;
+        let location = section.read("location", self.report, location);
+        let store = section.read("store", self.report, |text| store(text, base));
+        let seal_key = self.secret(&section, "seal_key");
+        let third_parties = match section.find("third_parties") {
+            Some(node) => items(node, "`third_parties`", self.report)
+                .and_then(|nodes| all(nodes, |node| self.third_party(node))),
+            None => Some(Vec::new()),
+        };
+        Some(Authority {
+            location: location?,
+            store: store?,
+            seal_key: seal_key?,
+            third_parties: third_parties?,
+        })
+    }
+
+    fn third_party(&mut self, node: &Node) -> Option<ThirdParty> {
+        let known = ["location", "key"];
+        let section = Section::open(node, "a third party", &known, &[], self.report)?;
+        let location = section.read("location", self.report, location);
+        let key = self.secret(&section, "key");
+        Some(ThirdParty {
+            location: location?,
+            key: key?,
+        })
+    }
+
+    /// The upstreams, and the names of all, also of those that are wrong: a route may lead there.
+    fn upstreams(&mut self, root: &Section<'_>) -> (Option<Vec<Upstream>>, Vec<String>) {
+        let nodes = root.need("upstreams", self.report).and_then(|node| {
+            let nodes = items(node, "`upstreams`", self.report)?;
+            if nodes.is_empty() {
+                let fault = Fault::new("usher needs at least one upstream");
+                self.report.error(node.id, fault);
+            }
+            Some(nodes)
+        });
+        let mut names = Vec::new();
+        let mut upstreams = Some(Vec::new());
+        for node in nodes.unwrap_or_default() {
+            let (name, upstream) = self.upstream(node, &names);
+            names.push(name);
+            upstreams = upstreams.zip(upstream).map(|(mut all, one)| {
+                all.push(one);
+                all
+            });
+        }
+        (nodes.and(upstreams), names)
+    }
+
+    fn upstream(&mut self, node: &Node, taken: &[String]) -> (String, Option<Upstream>) {
+        let known = ["name", "urls", "credential", "ca", "protocol"];
+        let Some(section) = Section::open(node, "an upstream", &known, &[], self.report) else {
+            return (String::new(), None);
+        };
+        let name = self.unique_name(&section, "upstream", taken);
+        let urls = section.need("urls", self.report).and_then(|node| {
+            let nodes = items(node, "`urls`", self.report)?;
+            if nodes.is_empty() {
+                let message = "an upstream needs at least one URL";
+                self.report.error(node.id, Fault::new(message));
+            }
+            all(nodes, |node| read(node, self.report, scalar::url))
+        });
+        let credential = match section.find("credential") {
+            Some(node) => self.credential(node).map(Some),
+            None => Some(None),
+        };
+        let base = self.base;
+        let ca = section
+            .find("ca")
+            .map(|node| read(node, self.report, path(base)));
+        let protocol = section.read_or("protocol", Protocol::Http1, self.report, protocol);
+        let upstream = || {
+            Some(Upstream {
+                name: name.clone()?,
+                urls: urls?,
+                credential: credential?,
+                ca: ca.map_or(Some(None), |ca| ca.map(Some))?,
+                protocol: protocol?,
+            })
+        };
+        let upstream = upstream();
+        (name.unwrap_or_default(), upstream)
+    }
+
+    fn credential(&mut self, node: &Node) -> Option<Credential> {
+        let known = ["header", "value"];
+        let section = Section::open(node, "a credential", &known, &[], self.report)?;
+        let header = section.read("header", self.report, |text| {
+            let name = http::HeaderName::try_from(text);
+            name.map_err(|_| Fault::new(format!("`{text}` is no header name")))
+        });
+        let value = self.secret(&section, "value");
+        Some(Credential {
+            header: header?,
+            value: value?,
+        })
+    }
+
+    fn secret(&mut self, section: &Section<'_>, key: &str) -> Option<Secret> {
+        let node = section.need(key, self.report)?;
+        // What is written here may be the secret itself, so it is not repeated.
+        if let Value::Scalar { .. } = node.value {
+            let message = format!("`{key}` is a secret, and secrets are not written here");
+            let hint = "write `{ env: NAME }` or `{ file: PATH }`; if it was real, change it";
+            self.report.error(node.id, Fault::new(message).hint(hint));
+            return None;
+        }
+        let section = Section::open(node, "a secret", &["env", "file"], &[], self.report)?;
+        let base = self.base;
+        match (section.find("env"), section.find("file")) {
+            (Some(node), None) => read(node, self.report, |name| {
+                let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+                if name.is_empty() || !name.bytes().all(allowed) {
+                    let message = "this is no name of an environment variable";
+                    return Err(Fault::new(message).hint("use letters, digits and `_`"));
+                }
+                Ok(Secret::Env(name.to_owned()))
+            }),
+            (None, Some(node)) => read(node, self.report, path(base)).map(Secret::File),
+            (Some(_), Some(_)) | (None, None) => {
+                let message = "a secret is either `{ env: NAME }` or `{ file: PATH }`";
+                self.report.error(section.id, Fault::new(message));
+                None
+            }
+        }
+    }
+
+    /// A name that no earlier thing of its kind has.
+    fn unique_name(
+        &mut self,
+        section: &Section<'_>,
+        what: &str,
+        taken: &[String],
+    ) -> Option<String> {
+        let node = section.need("name", self.report)?;
+        let name = read(node, self.report, scalar::name)?;
+        if taken.contains(&name) {
+            let fault = Fault::new(format!("another {what} is named `{name}` already"));
+            self.report.error(node.id, fault);
+        }
+        Some(name)
+    }
+}
+
+const SECTIONS: [&str; 10] = [
+    "listeners",
+    "admin",
+    "authority",
+    "directory",
+    "upstreams",
+    "routes",
+    "limits",
+    "timeouts",
+    "cache",
+    "threads",
+];
+
+/// A path, relative to the folder of the configuration.
+fn path(base: &Path) -> impl Fn(&str) -> Result<PathBuf, Fault> {
+    move |text| match text {
+        "" => Err(Fault::new("a path is missing")),
+        text => Ok(base.join(text)),
+    }
+}
+
+fn store(text: &str, base: &Path) -> Result<PathBuf, Fault> {
+    let hint = "write `sqlite:PATH`";
+    if let Some(file) = text.strip_prefix("sqlite:") {
+        return path(base)(file).map_err(|fault| fault.hint(hint));
+    }
+    let scheme = text.split_once(':').map_or(text, |(scheme, _)| scheme);
+    let message = match scheme {
+        "postgres" | "postgresql" => "PostgreSQL is not supported by this version".to_owned(),
+        "remote" | "http" | "https" => {
+            "a remote authority is not supported by this version".to_owned()
+        }
+        // A store may carry a password in its address, so it is not repeated.
+        _ => "this is no store".to_owned(),
+    };
+    Err(Fault::new(message).hint(hint))
+}
+
+/// A location of tokens: any text that is not empty, compared byte for byte.
+fn location(text: &str) -> Result<String, Fault> {
+    if text.is_empty() {
+        return Err(Fault::new("the location is empty"));
+    }
+    Ok(text.to_owned())
+}
+
+fn protocol(text: &str) -> Result<Protocol, Fault> {
+    match text {
+        "http1" => Ok(Protocol::Http1),
+        "http2" => Ok(Protocol::Http2),
+        _ => {
+            let fault = Fault::new(format!("`{text}` is no protocol"));
+            Err(fault.suggest(text, ["http1", "http2"]))
+        }
+    }
+}

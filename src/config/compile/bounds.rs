@@ -1,0 +1,161 @@
+//! Bounds and deadlines, each with a default.
+
+use std::num::NonZeroUsize;
+
+use super::{Node, Report, Section, read, scalar};
+use crate::config::{Cache, ConnectionLimits, Timeouts};
+use crate::macaroon::Limits;
+
+/// Bounds on connections, and on tokens.
+pub(super) fn limits(
+    root: &Section<'_>,
+    report: &mut Report,
+) -> Option<(ConnectionLimits, Limits)> {
+    let default = (ConnectionLimits::DEFAULT, Limits::DEFAULT);
+    let Some(node) = root.find("limits") else {
+        return Some(default);
+    };
+    let section = Section::open(node, "`limits`", &LIMITS, &[], report)?;
+    let (d, many) = (default.0, scalar::number(1, 1_000_000));
+    let head = scalar::size_within(MIN_HEAD_BYTES, MAX_HEAD_BYTES);
+    let target = scalar::size_within(1024, MAX_HEAD_BYTES);
+    let streams = scalar::number(1, 1_000_000);
+    let connections = section.read_or("connections", d.connections, report, &many);
+    let key = "connections_per_address";
+    let per_address = section.read_or(key, d.connections_per_address, report, &many);
+    let head_bytes = section.read_or("head_bytes", d.head_bytes, report, head);
+    let headers = section.read_or("headers", d.headers, report, scalar::number(1, 10_000));
+    let target_bytes = section.read_or("target_bytes", d.target_bytes, report, target);
+    let streams = section.read_or("streams", d.streams, report, streams);
+    let idle = section.read_or("idle_upstream", d.idle_upstream, report, &many);
+    let tokens = match section.find("tokens") {
+        Some(node) => token_limits(node, report),
+        None => Some(default.1),
+    };
+    let connection_limits = ConnectionLimits {
+        connections: connections?,
+        connections_per_address: per_address?,
+        head_bytes: head_bytes?,
+        headers: headers?,
+        target_bytes: target_bytes?,
+        streams: streams?,
+        idle_upstream: idle?,
+    };
+    Some((connection_limits, tokens?))
+}
+
+fn token_limits(node: &Node, report: &mut Report) -> Option<Limits> {
+    let section = Section::open(node, "`tokens`", &TOKEN_LIMITS, &[], report)?;
+    let (d, many) = (Limits::DEFAULT, scalar::number(1, 100_000));
+    let size = scalar::size_within(1024, MAX_HEAD_BYTES);
+    let depth = scalar::number(0, Limits::MAX_DEPTH);
+    let header_bytes = section.read_or("header_bytes", d.header_bytes, report, &size);
+    let token_bytes = section.read_or("token_bytes", d.token_bytes, report, &size);
+    let tokens = section.read_or("tokens", d.tokens, report, &many);
+    let caveats = section.read_or("caveats", d.caveats, report, &many);
+    let depth = section.read_or("depth", d.depth, report, depth);
+    let key = "discharges_per_ticket";
+    let discharges = section.read_or(key, d.discharges_per_ticket, report, &many);
+    Some(Limits {
+        header_bytes: header_bytes?,
+        token_bytes: token_bytes?,
+        tokens: tokens?,
+        caveats: caveats?,
+        depth: depth?,
+        discharges_per_ticket: discharges?,
+    })
+}
+
+/// Deadlines.
+pub(super) fn timeouts(root: &Section<'_>, report: &mut Report) -> Option<Timeouts> {
+    let d = Timeouts::DEFAULT;
+    let Some(node) = root.find("timeouts") else {
+        return Some(d);
+    };
+    let section = Section::open(node, "`timeouts`", &TIMEOUTS, &[], report)?;
+    let mut read = |key, default| section.read_or(key, default, report, scalar::duration);
+    let tls_handshake = read("tls_handshake", d.tls_handshake);
+    let request_head = read("request_head", d.request_head);
+    let connect = read("connect", d.connect);
+    let response_head = read("response_head", d.response_head);
+    let idle = read("idle", d.idle);
+    let stream_idle = read("stream_idle", d.stream_idle);
+    let drain = read("drain", d.drain);
+    Some(Timeouts {
+        tls_handshake: tls_handshake?,
+        request_head: request_head?,
+        connect: connect?,
+        response_head: response_head?,
+        idle: idle?,
+        stream_idle: stream_idle?,
+        drain: drain?,
+    })
+}
+
+/// Bounds of the verification cache.
+pub(super) fn cache(root: &Section<'_>, report: &mut Report) -> Option<Cache> {
+    let d = Cache::DEFAULT;
+    let Some(node) = root.find("cache") else {
+        return Some(d);
+    };
+    let known = ["bytes", "failure_bytes", "ttl", "failure_ttl"];
+    let section = Section::open(node, "`cache`", &known, &[], report)?;
+    let bytes = section.read_or("bytes", d.bytes, report, scalar::size);
+    let failure_bytes = section.read_or("failure_bytes", d.failure_bytes, report, scalar::size);
+    let ttl = section.read_or("ttl", d.ttl, report, scalar::duration);
+    let failure_ttl = section.read_or("failure_ttl", d.failure_ttl, report, scalar::duration);
+    Some(Cache {
+        bytes: bytes?,
+        failure_bytes: failure_bytes?,
+        ttl: ttl?,
+        failure_ttl: failure_ttl?,
+    })
+}
+
+/// Worker threads; `Some(None)` is one per core.
+pub(super) fn threads(root: &Section<'_>, report: &mut Report) -> Option<Option<NonZeroUsize>> {
+    let Some(node) = root.find("threads") else {
+        return Some(None);
+    };
+    let threads = read(node, report, scalar::number(1, MAX_THREADS))?;
+    Some(NonZeroUsize::new(threads))
+}
+
+const LIMITS: [&str; 8] = [
+    "connections",
+    "connections_per_address",
+    "head_bytes",
+    "headers",
+    "target_bytes",
+    "streams",
+    "idle_upstream",
+    "tokens",
+];
+
+const TOKEN_LIMITS: [&str; 6] = [
+    "header_bytes",
+    "token_bytes",
+    "tokens",
+    "caveats",
+    "depth",
+    "discharges_per_ticket",
+];
+
+const TIMEOUTS: [&str; 7] = [
+    "tls_handshake",
+    "request_head",
+    "connect",
+    "response_head",
+    "idle",
+    "stream_idle",
+    "drain",
+];
+
+/// The smallest buffer that hyper takes.
+const MIN_HEAD_BYTES: u64 = 8 * 1024;
+
+/// Each open connection may hold this much.
+const MAX_HEAD_BYTES: u64 = 1024 * 1024;
+
+/// Threads, inclusive; each has its own listener sockets and upstream connections.
+const MAX_THREADS: usize = 1024;

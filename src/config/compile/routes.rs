@@ -1,0 +1,230 @@
+//! Routes: the table, and what each asks for.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::access;
+use super::{Node, NodeId, Report, Section, items, read, scalar, text};
+use crate::config::Route;
+use crate::config::problem::Fault;
+use crate::config::section::{all, one_or_more};
+use crate::policy::{QueryKeys, Rule};
+use crate::route::{Alphabet, Overlap, Pattern, RouteSpec, RouteTable, Shadow};
+
+/// Compiles the section against the names of all upstreams.
+pub(super) fn routes(
+    root: &Section<'_>,
+    upstreams: &[String],
+    report: &mut Report,
+) -> Option<(RouteTable, Vec<Route>)> {
+    let node = root.need("routes", report)?;
+    let nodes = items(node, "`routes`", report)?;
+    if nodes.is_empty() {
+        let fault = Fault::new("there is no route, so nothing could ever be forwarded");
+        report.error(node.id, fault);
+    }
+    let mut places: HashMap<String, NodeId> = HashMap::new();
+    let mut compiled = Vec::new();
+    for node in nodes {
+        if let Some(route) = route(node, upstreams, &mut places, report) {
+            compiled.push(route);
+        }
+    }
+    warn_unused(root, upstreams, &compiled, report);
+    let complete = compiled.len() == nodes.len();
+    let places: Vec<_> = compiled
+        .iter()
+        .map(|c| (c.at, c.route.name.clone()))
+        .collect();
+    let (specs, routes): (Vec<_>, Vec<_>) = compiled.into_iter().map(|c| (c.spec, c.route)).unzip();
+    let table = match RouteTable::build(specs) {
+        Ok(table) => table,
+        Err(overlaps) => {
+            for overlap in &overlaps {
+                report_overlap(overlap, &places, report);
+            }
+            return None;
+        }
+    };
+    for shadow in table.shadows() {
+        warn_shadow(&shadow, &places, report);
+    }
+    complete.then_some((table, routes))
+}
+
+struct Compiled {
+    /// Of the path.
+    at: NodeId,
+    spec: RouteSpec,
+    route: Route,
+}
+
+const KNOWN: [&str; 9] = [
+    "name", "method", "path", "host", "hosts", "access", "upstream", "stream", "query",
+];
+
+const LATER: [&str; 1] = ["tunnel"];
+
+fn route(
+    node: &Node,
+    upstreams: &[String],
+    places: &mut HashMap<String, NodeId>,
+    report: &mut Report,
+) -> Option<Compiled> {
+    let section = Section::open(node, "a route", &KNOWN, &LATER, report)?;
+    let name = section.read("name", report, scalar::name);
+    if let Some(name) = &name
+        && places.insert(name.clone(), node.id).is_some()
+    {
+        let at = section.find("name").map_or(node.id, |node| node.id);
+        let fault = Fault::new(format!("another route is named `{name}` already"));
+        report.error(at, fault);
+    }
+    // A tunnel has no method; that it is not supported has been said.
+    let methods = if section.find("tunnel").is_some() {
+        None
+    } else {
+        methods(&section, report)
+    };
+    let path = section.need("path", report);
+    let pattern = path.and_then(|node| read(node, report, pattern));
+    let hosts = hosts(&section, report);
+    let access = section.need("access", report);
+    let rule = match (access, &pattern) {
+        (Some(node), Some(pattern)) => access::rule(node, pattern, report),
+        (Some(_), None) | (None, _) => None,
+    };
+    let upstream = section.need("upstream", report);
+    let upstream = upstream
+        .filter(|_| !upstreams.is_empty())
+        .and_then(|node| read(node, report, |name| upstream_index(name, upstreams)));
+    let stream = section.read_or("stream", false, report, scalar::boolean);
+    let query = query(&section, rule.as_ref(), report);
+    Some(Compiled {
+        at: path?.id,
+        spec: RouteSpec {
+            methods: methods?,
+            hosts: hosts?,
+            pattern: pattern?,
+        },
+        route: Route {
+            name: name?,
+            rule: rule?,
+            upstream: upstream?,
+            stream: stream?,
+            query: query?,
+        },
+    })
+}
+
+fn methods(section: &Section<'_>, report: &mut Report) -> Option<Vec<http::Method>> {
+    let node = section.need("method", report)?;
+    let nodes = one_or_more(node);
+    if nodes.is_empty() {
+        report.error(node.id, Fault::new("the list of methods is empty"));
+        return None;
+    }
+    all(nodes, |node| read(node, report, scalar::method))
+}
+
+fn hosts(section: &Section<'_>, report: &mut Report) -> Option<Vec<Box<str>>> {
+    if let (Some(_), Some(node)) = (section.find("host"), section.find("hosts")) {
+        let fault = Fault::new("a route has either `host` or `hosts`");
+        report.error(node.id, fault);
+    }
+    let Some(node) = section.find("hosts").or_else(|| section.find("host")) else {
+        return Some(Vec::new());
+    };
+    let nodes = one_or_more(node);
+    if nodes.is_empty() {
+        let fault = Fault::new("the list of hosts is empty");
+        report.error(node.id, fault.hint("leave it out to answer on every host"));
+        return None;
+    }
+    all(nodes, |node| read(node, report, scalar::host))
+}
+
+fn pattern(text: &str) -> Result<Pattern, Fault> {
+    Pattern::parse(text).map_err(|error| Fault::new(error.to_string()))
+}
+
+/// Not asked where there are no upstreams at all, which is one problem and not one for each route.
+fn upstream_index(name: &str, upstreams: &[String]) -> Result<usize, Fault> {
+    let index = upstreams.iter().position(|known| known == name);
+    index.ok_or_else(|| {
+        if name.contains("://") {
+            let fault = Fault::new("an address in a route is not supported by this version");
+            return fault.hint("name one of `upstreams`");
+        }
+        let known: BTreeSet<_> = upstreams.iter().map(String::as_str).collect();
+        let known = known.into_iter().filter(|known| !known.is_empty());
+        Fault::new(format!("there is no upstream `{name}`")).suggest(name, known)
+    })
+}
+
+/// The declared query keys and those that the rule reads.
+fn query(section: &Section<'_>, rule: Option<&Rule>, report: &mut Report) -> Option<QueryKeys> {
+    let mut keys = QueryKeys::default();
+    match section.find("query") {
+        None => {}
+        Some(node) if text(node) == Some("any") => keys.any = true,
+        Some(node) => {
+            let nodes = items(node, "`query`, where it is not the word `any`,", report)?;
+            keys.names = all(nodes, |node| read(node, report, query_key))?;
+        }
+    }
+    if let Some(Rule::Accesses(accesses)) = rule {
+        for key in accesses.templates().iter().flat_map(|t| t.query_keys()) {
+            if !keys.names.iter().any(|known| **known == *key) {
+                keys.names.push(key.into());
+            }
+        }
+    }
+    Some(keys)
+}
+
+/// A literal key, or all keys that begin with what is before a `*`.
+fn query_key(text: &str) -> Result<Box<str>, Fault> {
+    let literal = text.strip_suffix(".*").unwrap_or(text);
+    if Alphabet::Name.accepts(literal) {
+        return Ok(text.into());
+    }
+    let fault = Fault::new(format!("`{text}` can never be a query key"));
+    Err(fault.hint(format!(
+        "use {}; `metadata.*` stands for all keys that begin with `metadata.`",
+        Alphabet::Name.describe()
+    )))
+}
+
+fn report_overlap(overlap: &Overlap, places: &[(NodeId, String)], report: &mut Report) {
+    let (Some((_, first)), Some((at, second))) =
+        (places.get(overlap.first), places.get(overlap.second))
+    else {
+        return;
+    };
+    let message = format!("routes `{first}` and `{second}` overlap");
+    let hint = format!("both would answer {}", overlap.witness);
+    report.error(*at, Fault::new(message).hint(hint));
+}
+
+fn warn_shadow(shadow: &Shadow, places: &[(NodeId, String)], report: &mut Report) {
+    let (Some((at, general)), Some((_, specific))) =
+        (places.get(shadow.general), places.get(shadow.specific))
+    else {
+        return;
+    };
+    let message = format!("route `{general}` never sees what `{specific}` takes");
+    let hint = format!("for example {}", shadow.witness);
+    report.warn(*at, Fault::new(message).hint(hint));
+}
+
+fn warn_unused(root: &Section<'_>, upstreams: &[String], routes: &[Compiled], report: &mut Report) {
+    let Some(node) = root.find("upstreams") else {
+        return;
+    };
+    for (index, name) in upstreams.iter().enumerate() {
+        if !name.is_empty() && !routes.iter().any(|c| c.route.upstream == index) {
+            let at = one_or_more(node).get(index).map_or(node.id, |node| node.id);
+            report.warn(at, Fault::new(format!("no route leads to `{name}`")));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Configurations that must compile, and what is said of those that must not.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test config` rewrites the expectations; review the diff.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use http::Method;
+use usher::config::{self, Config, Secret};
+use usher::policy::Names as _;
+use usher::route::Target;
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new("tests/configs").join(folder);
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn load(path: &str) -> (Config, String) {
+    let (config, warnings) = config::load(Path::new(path)).unwrap_or_else(|e| panic!("{e}"));
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    (config, warnings.join("\n"))
+}
+
+fn check_golden(path: &Path, got: &str) {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(path, got).unwrap();
+        return;
+    }
+    let expected = fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        expected == got,
+        "{} differs; it is now:\n{got}",
+        path.display()
+    );
+}
+
+#[test]
+fn bad_configurations_say_everything_that_is_wrong() {
+    let files = files("bad");
+    assert!(files.len() > 15, "the folder is found");
+    for path in files {
+        let Err(error) = config::load(&path) else {
+            panic!("{} compiles", path.display());
+        };
+        let got = format!("{error}\n");
+        assert!(got.contains(".yaml:"), "{got}");
+        check_golden(&path.with_extension("stderr"), &got);
+    }
+}
+
+#[test]
+fn five_mistakes_are_five_problems_in_the_order_of_the_file() {
+    let path = Path::new("tests/configs/bad/five-mistakes.yaml");
+    let Err(config::ConfigError::Invalid(problems)) = config::load(path) else {
+        panic!("it compiles");
+    };
+    let places: Vec<_> = problems.iter().map(|p| (p.line, p.column)).collect();
+    assert_eq!(places, [(11, 35), (15, 12), (20, 49), (23, 13), (30, 5)]);
+}
+
+#[test]
+fn no_secret_is_repeated() {
+    for name in ["inline-secrets", "later-versions"] {
+        let path = PathBuf::from(format!("tests/configs/bad/{name}.yaml"));
+        let error = config::load(&path).unwrap_err().to_string();
+        for secret in ["hunter2", "c2VjcmV0"] {
+            assert!(!error.contains(secret), "{error}");
+        }
+    }
+}
+
+#[test]
+fn good_configurations_compile_and_are_described() {
+    for path in files("good") {
+        let (config, warnings) = load(path.to_str().unwrap());
+        let got = format!("{}{warnings}\n", config::describe(&config));
+        check_golden(&path.with_extension("stdout"), &got);
+    }
+}
+
+#[test]
+fn the_example_compiles_without_a_warning() {
+    let (config, warnings) = load("config/usher.yaml");
+    assert_eq!(warnings, "");
+    let target = Target::parse("/v1/apps/web/machines/148e1aaa000001").unwrap();
+    let found = config.table.find(&Method::GET, "localhost:8080", &target);
+    assert_eq!(config.routes[found.unwrap().route].name, "machine-get");
+}
+
+#[test]
+fn what_is_written_is_what_is_compiled() {
+    let (config, _) = load("tests/configs/good/every-key.yaml");
+    let base = Path::new("tests/configs/good");
+    let tls = config.listeners[1].tls.as_ref().unwrap();
+    assert_eq!(tls.certificate, base.join("tls/cert.pem"));
+    assert_eq!(tls.key, Path::new("/abs/key.pem"));
+    assert_eq!(config.authority.store, base.join("state/usher.db"));
+    assert_eq!(config.authority.seal_key, Secret::Env("SEAL".to_owned()));
+    let key = &config.authority.third_parties[0].key;
+    assert_eq!(*key, Secret::File(base.join("auth.key")));
+    assert_eq!(config.upstreams[0].urls[1].host, "fdaa::3");
+    assert_eq!(config.upstreams[0].urls[1].port, 8443);
+    assert_eq!(config.token_limits.depth, 0);
+    assert_eq!(config.limits.headers, 64);
+    assert_eq!(config.timeouts.connect.as_millis(), 300);
+    assert_eq!(config.cache.bytes, 0);
+    assert_eq!(config.threads.unwrap().get(), 2);
+    assert!(config.directory.public_names());
+    // Ids that YAML would take for numbers keep their characters.
+    for machine in ["148e1000000001", "91857310000000"] {
+        assert_eq!(config.directory.machine_app(machine), Some(3001));
+    }
+    assert_eq!(config.directory.cluster_org("pg1"), Some(2001));
+    assert_eq!(config.directory.cluster_org("primary"), None);
+    let list = config.routes.iter().find(|r| r.name == "machines.list");
+    let names: Vec<_> = list.unwrap().query.names.iter().map(|n| &**n).collect();
+    assert_eq!(names, ["metadata.*", "region", "include_leases"]);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = config::load(Path::new("tests/configs/none.yaml")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot read the configuration tests/configs/none.yaml"
+    );
+}
