@@ -77,7 +77,7 @@ pub(super) fn roles(tokens: &[Token]) -> Vec<Role> {
         let mut asked = tokens.iter().flat_map(third_parties);
         let answers = asked.any(|third_party| {
             third_party.ticket.as_bytes() == token.key_id()
-                || third_party.location == *token.location()
+                || third_party.location.as_bytes() == token.location()
         });
         if answers || token.is_proof() {
             Role::Discharge

@@ -7,7 +7,7 @@ use super::doctor::{Finding, Patient, Report, Role, examine};
 use super::text::{moment, printable, span};
 use super::{Answer, CliError, Console, Inspect};
 use crate::authority::{KeyId, Window};
-use crate::macaroon::{Limits, caveats_to_json, describe};
+use crate::macaroon::{Limits, Text, caveats_to_json, describe};
 
 pub(super) fn run(args: &Inspect, console: &mut Console<'_>) -> Result<Answer, CliError> {
     let header = token(&args.source, console)?;
@@ -41,7 +41,7 @@ fn in_words(patient: &Patient, console: &mut Console<'_>) -> Result<(), CliError
         Role::Permission => "permission token",
         Role::Discharge => "discharge",
     };
-    let location = token.location();
+    let location = Text::from(token.location());
     console.say(format_args!("token {}: {role} of {location}", patient.part))?;
     console.say(format_args!("  id     {}", token.uuid()))?;
     if patient.role == Role::Permission {
@@ -113,7 +113,7 @@ fn token_in_json(patient: &Patient) -> Value {
     json!({
         "token": patient.part,
         "role": role,
-        "location": token.location().to_string(),
+        "location": Text::from(token.location()).to_string(),
         "id": token.uuid().to_string(),
         "key": key,
         "not_before": (start > i64::MIN).then_some(start),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::config::{distance, is_near};
 use crate::directory::Directory;
 use crate::policy::{AppIds, Names as _};
 
@@ -60,33 +61,12 @@ impl fmt::Display for UnknownName {
     }
 }
 
-/// Names that a slip of the finger could turn into `name`, nearest first.
+/// Names of which `name` is likely a misspelling, nearest first.
 fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let far = name.chars().count().div_ceil(3).max(1);
-    let mut near: Vec<(usize, &str)> = known
-        .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|(distance, _)| *distance <= far)
-        .collect();
-    near.sort_unstable();
-    let nearest = near.into_iter().take(MAX_NEAR);
-    nearest.map(|(_, name)| name.to_owned()).collect()
-}
-
-/// How many characters must be put in, taken out or exchanged (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(i + 1);
-        for ((above, diagonal), to) in row.iter().skip(1).zip(&row).zip(&b) {
-            let left = next.last().copied().unwrap_or_default();
-            let exchanged = diagonal + usize::from(from != *to);
-            next.push(exchanged.min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
+    let mut near: Vec<&str> = known.filter(|known| is_near(name, known)).collect();
+    near.sort_unstable_by_key(|known| (distance(name, known), *known));
+    near.truncate(MAX_NEAR);
+    near.into_iter().map(str::to_owned).collect()
 }
 
 /// More than this is no help.
@@ -95,20 +75,6 @@ const MAX_NEAR: usize = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances_are_those_of_levenshtein() {
-        for (a, b, expected) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("acme", "acme", 0),
-            ("acme", "amce", 2),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-            assert_eq!(distance(b, a), expected, "{b} {a}");
-        }
-    }
 
     #[test]
     fn near_names_are_offered_and_far_ones_are_not() {

@@ -76,7 +76,7 @@ impl<'a> Judge<'a> {
         bundle: &'b Bundle,
     ) -> impl Iterator<Item = (usize, &'b Token)> {
         let tokens = bundle.tokens.iter().enumerate();
-        tokens.filter(|(_, token)| token.location() == self.authority.location())
+        tokens.filter(|(_, token)| token.location() == self.authority.location().as_bytes())
     }
 
     pub(super) fn verify(
@@ -118,8 +118,8 @@ impl<'a> Judge<'a> {
 }
 
 /// Why the first window that is not open is shut; `None` where all are open.
-pub(super) fn shut(caveats: &[Caveat], now: i64) -> Option<Reason> {
-    caveats.iter().find_map(|caveat| {
+pub(super) fn shut<'a>(caveats: impl IntoIterator<Item = &'a Caveat>, now: i64) -> Option<Reason> {
+    caveats.into_iter().find_map(|caveat| {
         if let Caveat::ValidityWindow {
             not_before,
             not_after,
@@ -199,16 +199,16 @@ fn in_words(token: &Token, verdict: &Verdict, console: &mut Console<'_>) -> Resu
 
 fn in_json((token, verdict): &(&Token, Verdict)) -> Value {
     let (detail, caveats) = match verdict {
-        Verdict::Usable(verified) => (None, Some(verified.caveats())),
+        Verdict::Usable(verified) => (None, Some(verified.caveats().cloned().collect::<Vec<_>>())),
         Verdict::Unverified(error) => (Some(error.to_string()), None),
         Verdict::Revoked | Verdict::Expired(_) | Verdict::NotYetValid(_) => (None, None),
     };
-    let window = Window::of(caveats.unwrap_or_else(|| token.caveats()));
+    let window = Window::of(caveats.as_deref().unwrap_or_else(|| token.caveats()));
     json!({
         "id": token.uuid().to_string(),
         "state": verdict.code(),
         "detail": detail,
         "not_after": window.end(),
-        "caveats": caveats.map(caveats_to_json),
+        "caveats": caveats.as_deref().map(caveats_to_json),
     })
 }
