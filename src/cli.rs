@@ -1,1 +1,383 @@
-//! cli
+//! The command line: what can be typed, and what each command does.
+
+mod attenuate;
+mod check;
+mod console;
+mod create;
+mod credential;
+mod doctor;
+mod inspect;
+mod key;
+mod ledger;
+mod names;
+mod revoke;
+mod text;
+mod verify;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::authority::{Authority, AuthorityError};
+use crate::config::{self, Config, ConfigError};
+use crate::macaroon::{AttenuateError, Defect, HeaderError, JsonError};
+
+pub use console::Console;
+pub use credential::Secret;
+pub use names::UnknownName;
+pub use text::Lifetime;
+
+/// An authorizing reverse proxy for APIs that are called with Fly.io macaroons.
+///
+/// usher verifies the tokens of every request, clears their caveats against what the request
+/// does, and forwards what is permitted.
+#[derive(Debug, Parser)]
+#[command(name = "usher", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole system in one process: store, upstream, proxy, and tokens to try
+    Demo(Demo),
+    /// Run the proxy
+    Serve(ConfigFile),
+    /// Validate a configuration and print its routes
+    Check(ConfigFile),
+    /// Make, narrow, examine and revoke tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// List and rotate signing keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+/// `usher demo`.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Where the proxy listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where metrics and health are served
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    pub admin: SocketAddr,
+    /// Keep usher.yaml, the store and tokens.json here, instead of in a folder that is removed at
+    /// the end
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// A command that needs nothing but the configuration.
+#[derive(Args, Debug)]
+pub struct ConfigFile {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// `usher token`.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, as the value of an Authorization header
+    Create(Create),
+    /// Add caveats to a token, offline; it can then do less, never more
+    Attenuate(Attenuate),
+    /// Show what a token says and what is wrong with it, offline
+    ///
+    /// Exits with 1 if no token in it can be usable.
+    Inspect(Inspect),
+    /// Check a token as the proxy would
+    ///
+    /// Exits with 1 if no token in it is usable.
+    Verify(Verify),
+    /// Revoke a token, and all that are attenuated from it
+    Revoke(Revoke),
+    /// List the tokens that were made here
+    List(List),
+}
+
+/// `usher token create`.
+#[derive(Args, Debug)]
+pub struct Create {
+    /// What the token is for
+    pub kind: TokenKind,
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The organization: for org and readonly
+    #[arg(
+        long,
+        value_name = "SLUG",
+        required_if_eq_any([("kind", "org"), ("kind", "readonly")])
+    )]
+    pub org: Option<String>,
+    /// The app: for deploy
+    #[arg(long, value_name = "NAME", required_if_eq("kind", "deploy"))]
+    pub app: Option<String>,
+    /// How long it is valid: a number with s, m, h, d, w or y (365 days)
+    #[arg(long, value_name = "TIME", default_value = "1y")]
+    pub expiry: Lifetime,
+    /// A name to find it by in `usher token list`
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Kinds of token that can be made here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TokenKind {
+    /// Everything in one organization that a member may do
+    Org,
+    /// Deploys one app
+    Deploy,
+    /// Reads one organization
+    Readonly,
+}
+
+/// Where a command takes its token from.
+#[derive(Args, Debug)]
+pub struct TokenSource {
+    /// The token; - reads it from standard input. Without this it is taken from `USHER_TOKEN`,
+    /// else from `FLY_API_TOKEN`
+    #[arg(long, value_name = "T|-")]
+    pub token: Option<Secret>,
+}
+
+/// `usher token attenuate`.
+#[derive(Args, Debug)]
+pub struct Attenuate {
+    /// The token.
+    #[command(flatten)]
+    pub source: TokenSource,
+    /// The caveats to add, a JSON list of {"type": ..., "body": ...}; - reads standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub caveats: PathBuf,
+}
+
+/// `usher token inspect`.
+#[derive(Args, Debug)]
+pub struct Inspect {
+    /// The token.
+    #[command(flatten)]
+    pub source: TokenSource,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `usher token verify`.
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The token.
+    #[command(flatten)]
+    pub source: TokenSource,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `usher token revoke`.
+#[derive(Args, Debug)]
+pub struct Revoke {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// A UUID revokes every token that was attenuated from one; a token revokes itself and what
+    /// is attenuated from it; - reads either from standard input
+    #[arg(value_name = "ID|TOKEN")]
+    pub what: Secret,
+}
+
+/// `usher token list`.
+#[derive(Args, Debug)]
+pub struct List {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Print a JSON list
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `usher key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List the signing keys; the keys themselves are never shown
+    List(ConfigFile),
+    /// Sign new tokens with a new key; tokens made before stay valid
+    Rotate(ConfigFile),
+}
+
+/// How a command ended that did what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// All is well.
+    Yes,
+    /// The command was a question, and the answer is no; it has been printed.
+    No,
+}
+
+/// Runs `usher token`.
+pub fn token(command: &TokenCommand, console: &mut Console<'_>) -> Result<Answer, CliError> {
+    match command {
+        TokenCommand::Create(args) => {
+            let config = load(&args.config)?;
+            create::run(args, &config.directory, &open(&config, console)?, console)?;
+        }
+        TokenCommand::Attenuate(args) => attenuate::run(args, console)?,
+        TokenCommand::Inspect(args) => return inspect::run(args, console),
+        TokenCommand::Verify(args) => {
+            let config = load(&args.config)?;
+            let authority = open(&config, console)?;
+            return verify::run(args, &config.token_limits, &authority, console);
+        }
+        TokenCommand::Revoke(args) => {
+            let config = load(&args.config)?;
+            let authority = open(&config, console)?;
+            revoke::run(args, &config.token_limits, &authority, console)?;
+        }
+        TokenCommand::List(args) => {
+            let config = load(&args.config)?;
+            let authority = open(&config, console)?;
+            ledger::run(args, &config.directory, &authority, console)?;
+        }
+    }
+    Ok(Answer::Yes)
+}
+
+/// Runs `usher key`.
+pub fn key(command: &KeyCommand, console: &mut Console<'_>) -> Result<(), CliError> {
+    let (KeyCommand::List(args) | KeyCommand::Rotate(args)) = command;
+    let authority = open(&load(&args.config)?, console)?;
+    match command {
+        KeyCommand::List(_) => key::list(&authority, console),
+        KeyCommand::Rotate(_) => key::rotate(&authority, console),
+    }
+}
+
+/// Runs `usher check`.
+pub fn check(args: &ConfigFile, console: &mut Console<'_>) -> Result<(), CliError> {
+    check::run(&args.config, console)
+}
+
+/// The first half of `usher serve`: reads the configuration, prints its warnings, opens the
+/// authority and starts to follow its store.
+pub fn prepare(
+    args: &ConfigFile,
+    console: &mut Console<'_>,
+) -> Result<(Config, Authority), CliError> {
+    let (config, warnings) = config::load(&args.config)?;
+    for warning in &warnings {
+        console.note(warning)?;
+    }
+    let mut authority = open(&config, console)?;
+    authority.follow()?;
+    Ok((config, authority))
+}
+
+fn load(path: &Path) -> Result<Config, CliError> {
+    // Warnings are for `usher check` and `usher serve`; here they would only stand in the way.
+    Ok(config::load(path).map(|(config, _warnings)| config)?)
+}
+
+fn open(config: &Config, console: &Console<'_>) -> Result<Authority, CliError> {
+    Ok(Authority::open(&config.authority, console.now)?)
+}
+
+/// Why a command could not do what was asked. No message holds any part of a token.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store or its keys.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// Arguments that do not go together.
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
+    /// A name that the directory does not have.
+    #[error(transparent)]
+    Name(#[from] UnknownName),
+    /// Nowhere to write to.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] std::io::Error),
+    /// A file or standard input.
+    #[error("cannot read {what}: {cause}")]
+    Input {
+        /// What was to be read.
+        what: String,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// No token anywhere.
+    #[error(
+        "no token given: use --token T, or --token - for standard input, or set USHER_TOKEN or FLY_API_TOKEN"
+    )]
+    NoToken,
+    /// The header as a whole.
+    #[error("{0}; `usher token inspect` says more")]
+    Header(#[from] HeaderError),
+    /// One token of the header.
+    #[error("{0}; `usher token inspect` says more")]
+    Defect(#[from] Defect),
+    /// Only discharges, or nothing.
+    #[error("there is no permission token here; `usher token inspect` shows what is")]
+    NoPermissionToken,
+    /// The caveats to add.
+    #[error("{file}: {cause}")]
+    Caveats {
+        /// Where they were read from.
+        file: String,
+        /// Why.
+        cause: JsonError,
+    },
+    /// The caveats cannot be added.
+    #[error("token {uuid}: {cause}")]
+    Attenuate {
+        /// Which token.
+        uuid: Uuid,
+        /// Why.
+        cause: AttenuateError,
+    },
+    /// A command that this build does not have.
+    #[error("this build of usher has no `usher {0}`")]
+    Absent(&'static str),
+    /// Something else than what can be revoked.
+    #[error(
+        "neither a UUID nor a token; `usher token list` has the UUIDs, `usher token inspect` shows a token's"
+    )]
+    NotRevocable,
+    /// A token that this authority did not sign.
+    #[error(
+        "token {uuid} cannot be revoked by itself: {why}; to revoke its whole lineage, name the UUID"
+    )]
+    NotOurs {
+        /// Which token.
+        uuid: Uuid,
+        /// Why.
+        why: String,
+    },
+}
+
+/// A usage error in clap's own form.
+fn usage(message: impl std::fmt::Display) -> CliError {
+    Cli::command()
+        .error(clap::error::ErrorKind::ArgumentConflict, message)
+        .into()
+}
+
+#[cfg(test)]
+mod tests;

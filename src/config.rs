@@ -24,6 +24,7 @@ use crate::route::RouteTable;
 
 pub use describe::describe;
 pub use problem::{ConfigError, Problem};
+pub(crate) use problem::{distance, is_near};
 
 /// Reads and compiles a file. The second part of the answer are warnings.
 pub fn load(path: &Path) -> Result<(Config, Vec<Problem>), ConfigError> {

@@ -66,6 +66,16 @@ impl Directory {
         }
         new
     }
+
+    /// All organizations by slug, in no order.
+    pub fn orgs(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.orgs.iter().map(|(slug, id)| (&**slug, *id))
+    }
+
+    /// All apps by name, in no order.
+    pub fn apps(&self) -> impl Iterator<Item = (&str, AppIds)> {
+        self.apps.iter().map(|(name, ids)| (&**name, *ids))
+    }
 }
 
 impl Names for Directory {

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod authority;
 pub mod authz;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod directory;
 pub mod macaroon;

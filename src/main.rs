@@ -1,3 +1,98 @@
-//! The usher command.
+//! The usher command: arguments in, exit code out.
 
-fn main() {}
+use std::error::Error as _;
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use usher::authority::AuthorityError;
+use usher::cli::{self, Answer, Cli, CliError, Command, Console};
+use usher::clock;
+
+fn main() -> ExitCode {
+    let (mut stdin, mut stdout, mut stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let attended = stderr.is_terminal();
+    let mut console = Console {
+        stdin: &mut stdin,
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+        attended,
+        env: &|name| std::env::var(name).ok(),
+        now: clock::unix_now(),
+    };
+    let ended = Cli::try_parse()
+        .map_err(CliError::from)
+        .and_then(|cli| run(&cli.command, &mut console));
+    match ended {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::FAILURE,
+        Err(error) => {
+            let code = exit_code(&error);
+            report(&error, &mut console);
+            code
+        }
+    }
+}
+
+fn run(command: &Command, console: &mut Console<'_>) -> Result<Answer, CliError> {
+    match command {
+        Command::Demo(_) => Err(CliError::Absent("demo")),
+        Command::Serve(_) => Err(CliError::Absent("serve")),
+        Command::Check(args) => cli::check(args, console).map(|()| Answer::Yes),
+        Command::Token(command) => cli::token(command, console),
+        Command::Key(command) => cli::key(command, console).map(|()| Answer::Yes),
+    }
+}
+
+/// The only place that chooses an exit code. 78 is `EX_CONFIG` of sysexits.h; clap's own are 2
+/// for an error and 0 for `--help`.
+fn exit_code(error: &CliError) -> ExitCode {
+    match error {
+        CliError::Config(_) | CliError::Authority(AuthorityError::Secret { .. }) => {
+            ExitCode::from(78)
+        }
+        CliError::Usage(error) => {
+            u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+        CliError::Output(_) if is_broken_pipe(error) => ExitCode::SUCCESS,
+        CliError::Authority(_)
+        | CliError::Name(_)
+        | CliError::Output(_)
+        | CliError::Input { .. }
+        | CliError::NoToken
+        | CliError::Header(_)
+        | CliError::Defect(_)
+        | CliError::NoPermissionToken
+        | CliError::Caveats { .. }
+        | CliError::Attenuate { .. }
+        | CliError::NotRevocable
+        | CliError::Absent(_)
+        | CliError::NotOurs { .. } => ExitCode::FAILURE,
+    }
+}
+
+/// Says what went wrong, with what lies behind it. Nothing can be done where even this cannot be
+/// written.
+fn report(error: &CliError, console: &mut Console<'_>) {
+    if is_broken_pipe(error) {
+        return;
+    }
+    let written = if let CliError::Usage(error) = error {
+        error.print().map_err(CliError::from)
+    } else {
+        let mut message = format!("usher: {error}");
+        let mut cause = error.source();
+        while let Some(source) = cause {
+            message.push_str(": ");
+            message.push_str(&source.to_string());
+            cause = source.source();
+        }
+        console.note(message)
+    };
+    drop(written);
+}
+
+/// Whoever read the output has stopped reading, as `head` does.
+fn is_broken_pipe(error: &CliError) -> bool {
+    matches!(error, CliError::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -105,12 +105,12 @@ impl Fault {
 }
 
 /// Whether one word is likely the other, misspelt: an edit for every three letters.
-pub(super) fn is_near(word: &str, known: &str) -> bool {
+pub(crate) fn is_near(word: &str, known: &str) -> bool {
     distance(word, known) * 3 <= known.len().max(word.len())
 }
 
 /// Edits that turn one word into the other, a swap of neighbours counting as two.
-fn distance(from: &str, to: &str) -> usize {
+pub(crate) fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.to_lowercase().chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.to_lowercase().chars().enumerate() {

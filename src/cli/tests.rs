@@ -1,0 +1,617 @@
+use std::cell::Cell;
+use std::fs;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Parser as _;
+use serde_json::Value;
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::config::Authority as AuthorityConfig;
+use crate::directory::Directory;
+use crate::macaroon::{Action, Bundle, Caveat, Limits, SigningKey, Token};
+use crate::policy::AppIds;
+
+const NOW: i64 = 1_764_000_000;
+
+/// A store, a directory, and what a command reads and writes.
+struct World {
+    dir: TempDir,
+    authority: Authority,
+    directory: Directory,
+    env: Vec<(&'static str, String)>,
+    stdin: String,
+    now: Cell<i64>,
+}
+
+/// What a command wrote, and how it ended.
+struct Ran {
+    out: String,
+    err: String,
+    ended: Result<Answer, CliError>,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let seal_key = dir.path().join("seal.key");
+        fs::write(&seal_key, STANDARD.encode([1; 32])).unwrap();
+        let config = AuthorityConfig {
+            location: "https://api.fly.io/v1".to_owned(),
+            store: dir.path().join("usher.db"),
+            seal_key: config::Secret::File(seal_key),
+            third_parties: vec![],
+        };
+        let mut directory = Directory::new(true);
+        assert!(directory.add_org("acme", 2001));
+        assert!(directory.add_org("beta", 2002));
+        let web = AppIds {
+            app: 3001,
+            org: 2001,
+        };
+        assert!(directory.add_app("web", web));
+        Self {
+            authority: Authority::open(&config, NOW).unwrap(),
+            dir,
+            directory,
+            env: vec![],
+            stdin: String::new(),
+            now: Cell::new(NOW),
+        }
+    }
+
+    /// Runs a command on this world's store, whatever configuration it names.
+    fn run(&self, line: &[&str]) -> Ran {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut stdin = self.stdin.as_bytes();
+        let env = |name: &str| {
+            let mut env = self.env.iter();
+            env.find(|(known, _)| *known == name)
+                .map(|(_, value)| value.clone())
+        };
+        let mut console = Console {
+            stdin: &mut stdin,
+            stdout: &mut out,
+            stderr: &mut err,
+            attended: true,
+            env: &env,
+            now: self.now.get(),
+        };
+        let ended = self.dispatch(line, &mut console);
+        Ran {
+            out: String::from_utf8(out).unwrap(),
+            err: String::from_utf8(err).unwrap(),
+            ended,
+        }
+    }
+
+    fn dispatch(&self, line: &[&str], console: &mut Console<'_>) -> Result<Answer, CliError> {
+        let cli = Cli::try_parse_from([&["usher"], line].concat())?;
+        let (authority, directory) = (&self.authority, &self.directory);
+        let limits = &Limits::DEFAULT;
+        match &cli.command {
+            Command::Token(TokenCommand::Create(args)) => {
+                create::run(args, directory, authority, console)?;
+            }
+            Command::Token(TokenCommand::Revoke(args)) => {
+                revoke::run(args, limits, authority, console)?;
+            }
+            Command::Token(TokenCommand::List(args)) => {
+                ledger::run(args, directory, authority, console)?;
+            }
+            Command::Token(TokenCommand::Verify(args)) => {
+                return verify::run(args, limits, authority, console);
+            }
+            Command::Token(offline) => return token(offline, console),
+            Command::Key(KeyCommand::List(_)) => key::list(authority, console)?,
+            Command::Key(KeyCommand::Rotate(_)) => key::rotate(authority, console)?,
+            other @ (Command::Demo(_) | Command::Serve(_) | Command::Check(_)) => {
+                panic!("{other:?} needs more than a store")
+            }
+        }
+        Ok(Answer::Yes)
+    }
+
+    /// The output of a command that is to succeed.
+    #[track_caller]
+    fn output(&self, line: &[&str]) -> String {
+        let ran = self.run(line);
+        match ran.ended {
+            Ok(Answer::Yes) => ran.out,
+            other => panic!("{line:?}: {other:?}\n{}{}", ran.out, ran.err),
+        }
+    }
+
+    #[track_caller]
+    fn error(&self, line: &[&str]) -> CliError {
+        self.run(line).ended.expect_err("the command fails")
+    }
+
+    fn create(&self, kind: &[&str]) -> String {
+        let line = [&["token", "create", "--config", "c"], kind].concat();
+        self.output(&line).trim_end().to_owned()
+    }
+
+    fn write(&self, name: &str, content: &str) -> String {
+        let path = self.dir.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+fn only_token(header: &str) -> Token {
+    let bundle = Bundle::parse(header, &Limits::DEFAULT).unwrap();
+    assert_eq!((bundle.tokens.len(), bundle.defects.len()), (1, 0));
+    bundle.tokens[0].clone()
+}
+
+const VERIFY: [&str; 4] = ["token", "verify", "--config", "c"];
+
+#[test]
+fn the_grammar_holds_together() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn a_created_token_is_printed_alone_and_verifies() {
+    let world = World::new();
+    let ran = world.run(&["token", "create", "org", "--config", "c", "--org", "acme"]);
+    let header = ran.out.strip_suffix('\n').unwrap();
+    assert!(header.starts_with("FlyV1 fm2_") && !header.contains('\n'));
+    let token = only_token(header);
+    assert_eq!(
+        token.caveats(),
+        [
+            Caveat::Organization {
+                id: 2001,
+                mask: Action::ALL
+            },
+            Caveat::IsMember,
+            Caveat::ValidityWindow {
+                not_before: NOW,
+                not_after: NOW + 365 * 86_400
+            },
+        ]
+    );
+    let summary = ran.err.lines().next().unwrap();
+    assert_eq!(
+        summary,
+        format!(
+            "org token {}, valid until 2026-11-24T16:00:00Z (for 1 y)",
+            token.uuid()
+        )
+    );
+    assert!(!ran.err.contains("fm2_"), "the summary shows no token");
+    let verified = world.output(&[&VERIFY[..], &["--token", header]].concat());
+    assert!(verified.starts_with(&format!("{}: usable until", token.uuid())));
+}
+
+#[test]
+fn each_kind_resolves_its_names() {
+    let world = World::new();
+    let deploy = only_token(&world.create(&["deploy", "--app", "web", "--expiry", "1h"]));
+    assert_eq!(
+        deploy.caveats().last(),
+        Some(&Caveat::ValidityWindow {
+            not_before: NOW,
+            not_after: NOW + 3600
+        })
+    );
+    let same = only_token(&world.create(&["deploy", "--app", "web", "--org", "acme"]));
+    assert_eq!(same.caveats()[..2], deploy.caveats()[..2]);
+    let readonly = only_token(&world.create(&["readonly", "--org", "beta"]));
+    assert_eq!(
+        readonly.caveats().last(),
+        Some(&Caveat::Organization {
+            id: 2002,
+            mask: Action::READ
+        })
+    );
+}
+
+#[test]
+fn create_prints_json() {
+    let world = World::new();
+    let line = [
+        "token", "create", "deploy", "--config", "c", "--app", "web", "--name", "ci",
+    ];
+    let json: Value =
+        serde_json::from_str(&world.output(&[&line[..], &["--json"]].concat())).unwrap();
+    let token = only_token(json["token"].as_str().unwrap());
+    assert_eq!(json["tokens"][0]["id"], token.uuid().to_string());
+    assert_eq!(
+        (&json["kind"], &json["name"], &json["org"], &json["app"]),
+        (
+            &"deploy".into(),
+            &"ci".into(),
+            &"acme".into(),
+            &"web".into()
+        )
+    );
+    assert_eq!(json["expires_at"], NOW + 365 * 86_400);
+}
+
+#[test]
+fn arguments_that_do_not_fit_the_kind_are_refused() {
+    let world = World::new();
+    for kind in [
+        &["org"][..],
+        &["readonly"],
+        &["deploy"],
+        &["deploy", "--org", "acme"],
+        &["org", "--org", "acme", "--app", "web"],
+        &["org", "--org", "acme", "--org", "beta"],
+        &["deploy", "--app", "web", "--org", "beta"],
+        &["org", "--org", "acme", "--expiry", "1"],
+        &["ssh", "--app", "web"],
+    ] {
+        let line = [&["token", "create", "--config", "c"], kind].concat();
+        let error = world.error(&line);
+        assert!(matches!(error, CliError::Usage(_)), "{kind:?}: {error}");
+    }
+    assert_eq!(world.authority.tokens().unwrap(), [], "nothing was made");
+    let error = world.error(&["token", "create", "org", "--config", "c", "--org", "acne"]);
+    assert_eq!(
+        error.to_string(),
+        "no organization is called \"acne\"; did you mean acme?"
+    );
+}
+
+#[test]
+fn the_token_is_taken_from_the_first_place_that_has_one() {
+    let mut world = World::new();
+    let [from_flag, from_stdin, from_usher, from_fly] =
+        ["org", "readonly", "org", "readonly"].map(|kind| world.create(&[kind, "--org", "acme"]));
+    let seen = |world: &World, line: &[&str]| {
+        let json = world.output(&[&["token", "inspect", "--json"], line].concat());
+        let json: Value = serde_json::from_str(&json).unwrap();
+        json["tokens"][0]["id"].as_str().unwrap().to_owned()
+    };
+    let id = |header: &str| only_token(header).uuid().to_string();
+    world.stdin = format!("{from_stdin}\n");
+    world.env = vec![
+        ("FLY_API_TOKEN", from_fly.clone()),
+        ("USHER_TOKEN", from_usher.clone()),
+    ];
+    assert_eq!(seen(&world, &["--token", &from_flag]), id(&from_flag));
+    assert_eq!(seen(&world, &["--token", "-"]), id(&from_stdin));
+    assert_eq!(seen(&world, &[]), id(&from_usher));
+    world.env[1].1.clear();
+    assert_eq!(seen(&world, &[]), id(&from_fly));
+    world.env.clear();
+    let error = world.error(&["token", "inspect"]);
+    assert!(matches!(error, CliError::NoToken), "{error}");
+}
+
+#[test]
+fn attenuating_narrows_permission_tokens_and_keeps_discharges() {
+    let world = World::new();
+    let key = SigningKey::new(Zeroizing::new(vec![3; 32]));
+    let third_party = Caveat::ThirdParty(crate::macaroon::ThirdParty {
+        location: "https://auth.example".into(),
+        verifier_key: [7; 60][..].into(),
+        ticket: b"ticket"[..].into(),
+    });
+    let permission = Token::mint(b"k", [1; 16], "loc", &key, &[third_party]).unwrap();
+    let discharge =
+        Token::discharge(b"ticket", [2; 16], "https://auth.example", &key, &[]).unwrap();
+    let header = Bundle {
+        tokens: vec![permission.clone(), discharge.clone()],
+        ..Bundle::default()
+    }
+    .to_header();
+    let caveats = world.write("caveats.json", r#"[{"type": "Action", "body": "r"}]"#);
+    let line = [
+        "token",
+        "attenuate",
+        "--token",
+        &header,
+        "--caveats",
+        &caveats,
+    ];
+    let narrowed = Bundle::parse(world.output(&line).trim_end(), &Limits::DEFAULT).unwrap();
+    let read = [Caveat::Action(Action::READ)];
+    let expected = permission.attenuate(&read, &Limits::DEFAULT).unwrap();
+    assert_eq!(narrowed.tokens, [expected, discharge]);
+}
+
+#[test]
+fn an_oauth_token_does_not_survive_attenuation() {
+    let world = World::new();
+    let header = world.create(&["org", "--org", "acme"]);
+    let caveats = world.write("caveats.json", r#"[{"type": "Action", "body": "r"}]"#);
+    let mixed = format!("{header},fo1_abc");
+    let ran = world.run(&[
+        "token",
+        "attenuate",
+        "--token",
+        &mixed,
+        "--caveats",
+        &caveats,
+    ]);
+    assert!(ran.ended.is_ok() && !ran.out.contains("fo1_"));
+    assert!(ran.err.contains("OAuth"), "{}", ran.err);
+}
+
+#[test]
+fn attenuation_errors_name_their_place_and_no_token() {
+    let mut world = World::new();
+    let header = world.create(&["org", "--org", "acme"]);
+    let bad = world.write("bad.json", "[{\"type\": \"Nonsense\", \"body\": 1}]");
+    let missing = world.dir.path().join("missing").display().to_string();
+    let cut = header.get(..60).unwrap();
+    world.stdin = "[]".to_owned();
+    for (token, caveats, expected) in [
+        (
+            header.as_str(),
+            bad.as_str(),
+            "bad.json: [0].type: unknown caveat type \"Nonsense\"",
+        ),
+        (&header, &missing, "missing: No such file"),
+        (cut, "-", "token 1 of the header: "),
+        ("-", "-", "cannot both come from standard input"),
+    ] {
+        let line = ["token", "attenuate", "--token", token, "--caveats", caveats];
+        let error = world.error(&line).to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains(header.get(10..40).unwrap()), "{error}");
+    }
+}
+
+#[test]
+fn revoking_by_id_and_by_token_differ() {
+    let world = World::new();
+    let parent = world.create(&["org", "--org", "acme"]);
+    let caveats = world.write("caveats.json", r#"[{"type": "Action", "body": "r"}]"#);
+    let line = [
+        "token",
+        "attenuate",
+        "--token",
+        &parent,
+        "--caveats",
+        &caveats,
+    ];
+    let child = world.output(&line).trim_end().to_owned();
+    let state = |header: &str| {
+        let ran = world.run(&[&VERIFY[..], &["--json", "--token", header]].concat());
+        let json: Value = serde_json::from_str(&ran.out).unwrap();
+        let usable = ran.ended.unwrap() == Answer::Yes;
+        assert_eq!(json["usable"], usable);
+        json["tokens"][0]["state"].as_str().unwrap().to_owned()
+    };
+    let revoke = |what: &str| world.output(&["token", "revoke", "--config", "c", what]);
+    let id = only_token(&parent).uuid().to_string();
+
+    let said = revoke(&child);
+    assert!(said.starts_with(&format!("revoked: this token of the lineage {id}")));
+    assert_eq!(
+        (state(&parent).as_str(), state(&child).as_str()),
+        ("usable", "revoked")
+    );
+    let said = revoke(&id);
+    assert!(said.starts_with(&format!("revoked: the lineage {id}")));
+    assert_eq!(state(&parent), "revoked");
+    assert!(revoke(&id).starts_with("already revoked: "));
+}
+
+#[test]
+fn only_what_exists_is_revoked() {
+    let world = World::new();
+    let revoke = |what: &str| world.run(&["token", "revoke", "--config", "c", what]);
+    let forged = {
+        let key = SigningKey::new(Zeroizing::new(vec![3; 32]));
+        let snapshot = world.authority.snapshot();
+        let (id, _) = snapshot.keys.active();
+        let location = world.authority.location().to_string();
+        let token = Token::mint(id, [1; 16], &location, &key, &[]).unwrap();
+        Bundle {
+            tokens: vec![token],
+            ..Bundle::default()
+        }
+        .to_header()
+    };
+    let error = revoke(&forged).ended.unwrap_err();
+    assert!(matches!(error, CliError::NotOurs { .. }), "{error}");
+    let error = revoke("my-token").ended.unwrap_err();
+    assert!(matches!(error, CliError::NotRevocable), "{error}");
+    let error = revoke("fm2_AAAA").ended.unwrap_err();
+    assert!(matches!(error, CliError::Defect(_)), "{error}");
+    let header = world.create(&["org", "--org", "acme"]);
+    let both = format!("{header},{}", forged.trim_start_matches("FlyV1 "));
+    let error = revoke(&both).ended.unwrap_err();
+    assert!(matches!(error, CliError::NotOurs { .. }), "{error}");
+    let unused = "0b85b67a-e332-5811-ac50-2ef3899fe852";
+    assert!(revoke(unused).err.contains("the ledger has no token"));
+    let id = only_token(&header).uuid();
+    let revocations = &world.authority.snapshot().revocations;
+    assert!(!revocations.revoked(&id, || [only_token(&header).tail_digest().unwrap()]));
+}
+
+#[test]
+fn verify_says_why_a_token_is_not_usable() {
+    let world = World::new();
+    let header = world.create(&["org", "--org", "acme", "--expiry", "1h"]);
+    let id = only_token(&header).uuid();
+    let verify = |header: &str| {
+        let ran = world.run(&[&VERIFY[..], &["--token", header]].concat());
+        assert_eq!(ran.ended.unwrap(), Answer::No);
+        ran.out
+    };
+    world.now.set(NOW + 3601);
+    assert_eq!(
+        verify(&header),
+        format!("{id}: not usable: expired at 2025-11-24T17:00:00Z\n")
+    );
+    world.now.set(NOW - 1);
+    assert_eq!(
+        verify(&header),
+        format!("{id}: not usable: valid from 2025-11-24T16:00:00Z on\n")
+    );
+    world.now.set(NOW);
+    let stranger = {
+        let key = SigningKey::new(Zeroizing::new(vec![3; 32]));
+        let location = world.authority.location().to_string();
+        Token::mint(b"other", [1; 16], &location, &key, &[]).unwrap()
+    };
+    let header = Bundle {
+        tokens: vec![stranger.clone()],
+        ..Bundle::default()
+    }
+    .to_header();
+    assert_eq!(
+        verify(&header),
+        format!(
+            "{}: not usable: no key is known for this token\n",
+            stranger.uuid()
+        )
+    );
+    assert!(verify("FlyV1 fm2_").contains("no permission token"));
+}
+
+#[test]
+fn the_ledger_is_listed_with_states() {
+    let world = World::new();
+    let none = world.run(&["token", "list", "--config", "c"]);
+    assert_eq!(none.out, "");
+    assert!(none.err.contains("usher token create"));
+
+    let ids: Vec<String> = [
+        &["org", "--org", "acme", "--name", "ci\u{1b}[2J"][..],
+        &["deploy", "--app", "web", "--expiry", "1h"],
+        &["readonly", "--org", "beta"],
+    ]
+    .iter()
+    .map(|kind| only_token(&world.create(kind)).uuid().to_string())
+    .collect();
+    world.output(&["token", "revoke", "--config", "c", &ids[2]]);
+    world.now.set(NOW + 3601);
+    let expected = format!(
+        "\
+ID                                    KIND      STATE    ORG   APP  EXPIRES               NAME
+{}  org       active   acme  -    2026-11-24T16:00:00Z  ci\\u{{1b}}[2J
+{}  deploy    expired  acme  web  2025-11-24T17:00:00Z
+{}  readonly  revoked  beta  -    2026-11-24T16:00:00Z
+",
+        ids[0], ids[1], ids[2]
+    );
+    assert_eq!(world.output(&["token", "list", "--config", "c"]), expected);
+
+    let json = world.output(&["token", "list", "--config", "c", "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[1]["id"], ids[1]);
+    assert_eq!(json[1]["state"], "expired");
+    assert_eq!(json[1]["app"], "web");
+    assert_eq!(json[2]["caveats"][1]["type"], "IsMember");
+}
+
+/// The worked example of the format, so that every line below is known in advance.
+#[test]
+fn inspect_puts_a_token_into_words() {
+    let world = World::new();
+    let token = "fm2_lJPEAmsxxBAQERITFBUWFxgZGhscHR4fwqNsb2OUAJLNEnEfGgHEIH0CphdvGgPcB/bXXXa1Gn5xd4+ngCCqMWF6+9WxPeK/";
+    let shown = world.output(&["token", "inspect", "--token", token]);
+    let head = "\
+token 1: permission token of loc
+  id     0b85b67a-e332-5811-ac50-2ef3899fe852
+  key    k1
+  valid  without an end
+  - Organization 4721: ";
+    assert!(shown.starts_with(head), "{shown}");
+    assert_eq!(shown.lines().count(), 6, "{shown}");
+
+    let doubled = token.replacen("fm2_", "fm2_fm2_", 1);
+    let ran = world.run(&["token", "inspect", "--token", &doubled]);
+    assert_eq!(ran.ended.unwrap(), Answer::No);
+    assert_eq!(
+        ran.out.lines().last().unwrap(),
+        "problem with token 1: the prefix fm2_ is there twice; drop one"
+    );
+
+    let ran = world.run(&["token", "inspect", "--json", "--token", &doubled]);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(json["usable"], false);
+    assert_eq!(json["problems"][0]["code"], "doubled_prefix");
+    assert_eq!(json["tokens"][0]["key"], "k1");
+    assert_eq!(json["tokens"][0]["not_after"], Value::Null);
+}
+
+#[test]
+fn inspect_tells_how_long_a_token_is_valid() {
+    let world = World::new();
+    let header = world.create(&["org", "--org", "acme", "--expiry", "2h"]);
+    let validity = |now| {
+        world.now.set(now);
+        let ran = world.run(&["token", "inspect", "--token", &header]);
+        let line = ran.out.lines().find(|l| l.contains("valid  ")).unwrap();
+        line.trim().to_owned()
+    };
+    assert_eq!(
+        validity(NOW + 60),
+        "valid  until 2025-11-24T18:00:00Z, for 1 h"
+    );
+    assert_eq!(
+        validity(NOW + 7201 + 86_400),
+        "valid  until 2025-11-24T18:00:00Z, 1 d ago"
+    );
+    assert_eq!(
+        validity(NOW - 30),
+        "valid  from 2025-11-24T16:00:00Z on, in 30 s"
+    );
+}
+
+#[test]
+fn keys_are_listed_and_rotated() {
+    let world = World::new();
+    let before = world.create(&["org", "--org", "acme"]);
+    let said = world.output(&["key", "rotate", "--config", "c"]);
+    let listed = world.output(&["key", "list", "--config", "c"]);
+    let rows: Vec<Vec<&str>> = listed
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[0], ["KEY", "STATE", "CREATED"]);
+    assert_eq!(rows[1][1..], ["verifying", "2025-11-24T16:00:00Z"]);
+    assert_eq!(rows[2][1..], ["active", "2025-11-24T16:00:00Z"]);
+    assert!(said.starts_with(rows[2][0]));
+    world.output(&[&VERIFY[..], &["--token", &before]].concat());
+}
+
+#[test]
+fn parsed_arguments_do_not_show_tokens() {
+    let line = ["usher", "token", "revoke", "--config", "c", "fm2_secret"];
+    let cli = Cli::try_parse_from(line).unwrap();
+    assert!(!format!("{cli:?}").contains("secret"));
+    let line = ["usher", "token", "inspect", "--token", "fm2_secret"];
+    let cli = Cli::try_parse_from(line).unwrap();
+    assert!(!format!("{cli:?}").contains("secret"));
+}
+
+#[test]
+fn a_reader_that_stops_reading_is_told_apart() {
+    struct Closed;
+    impl std::io::Write for Closed {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let world = World::new();
+    let mut console = Console {
+        stdin: &mut std::io::empty(),
+        stdout: &mut Closed,
+        stderr: &mut Vec::new(),
+        attended: false,
+        env: &|_| None,
+        now: NOW,
+    };
+    let line = ["key", "list", "--config", "c"];
+    let error = world.dispatch(&line, &mut console).unwrap_err();
+    assert!(matches!(
+        error,
+        CliError::Output(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe
+    ));
+}
