@@ -231,10 +231,10 @@ pub enum AuthorityError {
     #[error(transparent)]
     Keys(#[from] KeyRingError),
     /// A new key cannot be made.
-    #[error("cannot make a new key: {0}")]
+    #[error("cannot make a new key")]
     Seal(#[from] SealError),
     /// A token with these caveats would be refused.
-    #[error("a token with these caveats would be refused: {0}")]
+    #[error("a token with these caveats would be refused")]
     Caveats(#[from] WireError),
     /// The new token has no tail to remember it by.
     #[error("the new token has no tail")]

@@ -312,7 +312,7 @@ pub enum CliError {
     #[error(transparent)]
     Name(#[from] UnknownName),
     /// Nowhere to write to.
-    #[error("cannot write the output: {0}")]
+    #[error("cannot write the output")]
     Output(#[from] std::io::Error),
     /// A file or standard input.
     #[error("cannot read {what}: {cause}")]
@@ -329,10 +329,10 @@ pub enum CliError {
     NoToken,
     /// The header as a whole.
     #[error("{0}; `usher token inspect` says more")]
-    Header(#[from] HeaderError),
+    Header(HeaderError),
     /// One token of the header.
     #[error("{0}; `usher token inspect` says more")]
-    Defect(#[from] Defect),
+    Defect(Defect),
     /// Only discharges, or nothing.
     #[error("there is no permission token here; `usher token inspect` shows what is")]
     NoPermissionToken,

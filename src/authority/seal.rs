@@ -50,7 +50,7 @@ impl fmt::Debug for SealKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SealError {
     /// The system gives no randomness.
-    #[error("the system gives no randomness: {0}")]
+    #[error("the system gives no randomness")]
     Random(#[from] getrandom::Error),
     /// More than ChaCha20-Poly1305 seals at once.
     #[error("too long to be sealed")]

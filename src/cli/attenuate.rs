@@ -29,10 +29,10 @@ pub(super) fn run(args: &Attenuate, console: &mut Console<'_>) -> Result<(), Cli
     };
     let caveats = caveats_from_json(&json).map_err(|cause| CliError::Caveats { file, cause })?;
     let limits = Limits::DEFAULT;
-    let mut bundle = Bundle::parse(&header, &limits)?;
+    let mut bundle = Bundle::parse(&header, &limits).map_err(CliError::Header)?;
     for defect in &bundle.defects {
         if defect.problem != Problem::OAuth {
-            return Err((*defect).into());
+            return Err(CliError::Defect(*defect));
         }
         // It would go on to permit what the caveats are to take away.
         console.note(format_args!("{defect}; it is left out"))?;

@@ -24,13 +24,13 @@ pub(super) fn run(
         }
         return revoke(Revocation::Lineage(uuid), authority, console);
     }
-    let bundle = Bundle::parse(text, limits)?;
+    let bundle = Bundle::parse(text, limits).map_err(CliError::Header)?;
     if bundle.tokens.is_empty() && !text.contains('_') {
         return Err(CliError::NotRevocable);
     }
     // Passing over a broken part would leave its token in use.
     if let Some(defect) = bundle.defects.first() {
-        return Err((*defect).into());
+        return Err(CliError::Defect(*defect));
     }
     let snapshot = authority.snapshot();
     let judge = Judge::new(authority, &snapshot, limits);

@@ -19,7 +19,7 @@ pub(super) fn run(
     console: &mut Console<'_>,
 ) -> Result<Answer, CliError> {
     let header = token(&args.source, console)?;
-    let bundle = Bundle::parse(&header, limits)?;
+    let bundle = Bundle::parse(&header, limits).map_err(CliError::Header)?;
     let snapshot = authority.snapshot();
     let judge = Judge::new(authority, &snapshot, limits);
     let verdicts: Vec<(&Token, Verdict)> = judge

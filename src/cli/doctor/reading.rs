@@ -9,7 +9,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
 use super::{Complaint, Finding};
-use crate::macaroon::{Limits, Token, WireError};
+use crate::macaroon::{Limits, Token, WireError, without_scheme};
 
 /// Reads a header, collecting what can be made out and what is wrong.
 pub(super) struct Reading<'l> {
@@ -95,6 +95,14 @@ impl<'l> Reading<'l> {
     fn part(&mut self, part: usize, text: &str) {
         if text.is_empty() {
             return self.find(part, Complaint::EmptyPart);
+        }
+        let mut text = text;
+        // A prefix in front of a whole header value.
+        while let Some(rest) = text.strip_prefix(PREFIX)
+            && without_scheme(rest).len() < rest.len()
+        {
+            self.find(part, Complaint::DoubledPrefix);
+            text = without_scheme(rest);
         }
         let mut text = Cow::Borrowed(text);
         if text.contains(char::is_whitespace) {

@@ -125,6 +125,7 @@ fn accidents_of_pasting_are_told_apart() {
         (format!("FlyV1 fm2_{front}\n{back}"), (1, "wrapped")),
         (format!("FlyV1 fm2_{front}  {back}"), (1, "wrapped")),
         (format!("FlyV1 fm2_fm2_{good}"), (1, "doubled_prefix")),
+        (format!("fm2_FlyV1 fm2_{good}"), (1, "doubled_prefix")),
         (format!("FlyV1 {good}"), (1, "no_prefix")),
         (format!("FlyV1 FM2_{good}"), (1, "wrong_prefix")),
         (format!("FlyV1 gho_{good}"), (1, "wrong_prefix")),
