@@ -12,4 +12,4 @@ pub mod metrics;
 pub mod policy;
 pub mod proxy;
 pub mod route;
-mod shutdown;
+pub mod shutdown;

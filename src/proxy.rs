@@ -1,1 +1,353 @@
-//! proxy
+//! The edge: accepts connections, has each request decided, forwards what is permitted.
+//!
+//! Every thread has its own sockets, connections and upstream pools and shares nothing with the
+//! others but counters. A request stays on its thread, and, towards an HTTP/1.1 upstream, in one
+//! task from its first byte to the last of its response.
+//!
+//! In the order of a request's life: `listener` accepts, `connection` shakes hands and watches
+//! the clock, `service` reads the head and asks for the decision, `forward` takes the permit to
+//! an `upstream`, `body` carries the rest, `respond` says no.
+
+mod admission;
+mod body;
+mod connection;
+mod deadline;
+mod decide;
+mod decision;
+mod forward;
+mod headers;
+mod http1;
+mod listener;
+mod pulse;
+mod respond;
+mod service;
+mod socket;
+mod tls;
+mod upstream;
+mod worker;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use http::HeaderValue;
+use http::header::HeaderName;
+use thiserror::Error;
+
+pub use respond::Code;
+
+use self::admission::Admission;
+use self::decide::Decider;
+use self::upstream::UpstreamPlan;
+use self::worker::{Bound, RouteEntry, Shared};
+use crate::admin::{Admin, Readiness};
+use crate::authz::Authorizer;
+use crate::config::{Config, ConnectionLimits, Credential, Listener, Secret, Timeouts, Upstream};
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+
+/// Everything bound and loaded; nothing can fail any more but the system itself.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    workers: Vec<Vec<Bound>>,
+    addresses: Vec<SocketAddr>,
+    admin: Option<(TcpListener, SocketAddr)>,
+    readiness: Arc<Readiness>,
+}
+
+impl Server {
+    /// Binds the listeners, and reads certificates and secrets. Connections wait until
+    /// [`Server::start`].
+    ///
+    /// # Errors
+    ///
+    /// When an address cannot be bound, or a file or secret cannot be read.
+    pub fn open(
+        config: &Config,
+        authorizer: Arc<Authorizer>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        let plan = Plan {
+            listeners: &config.listeners,
+            admin: config.admin,
+            upstreams: &config.upstreams,
+            routes: config
+                .routes
+                .iter()
+                .map(|route| (route.name.as_str(), route.upstream, route.stream))
+                .collect(),
+            limits: config.limits,
+            timeouts: config.timeouts,
+            threads: config.threads,
+        };
+        Self::bind(&plan, Decider::Authorizer(authorizer), metrics)
+    }
+
+    fn bind(plan: &Plan<'_>, decider: Decider, metrics: Arc<Metrics>) -> Result<Self, StartError> {
+        let threads = match plan.threads {
+            Some(threads) => threads.get(),
+            None => thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        };
+        let mut workers: Vec<Vec<Bound>> = (0..threads).map(|_| Vec::new()).collect();
+        let mut addresses = Vec::new();
+        for listener in plan.listeners {
+            let tls = listener.tls.as_ref().map(tls::server).transpose()?;
+            let bind = |source| StartError::Bind {
+                address: listener.address,
+                source,
+            };
+            let sockets = listener::bind(listener.address, threads).map_err(bind)?;
+            if let Some(first) = sockets.first() {
+                addresses.push(first.local_addr().map_err(bind)?);
+            }
+            for (socket, worker) in sockets.into_iter().zip(&mut workers) {
+                let tls = tls.clone();
+                worker.push(Bound { socket, tls });
+            }
+        }
+        let admin = plan.admin.map(bind_admin).transpose()?;
+        let shared = Shared {
+            decider,
+            routes: routes(&plan.routes, &metrics),
+            upstreams: plan
+                .upstreams
+                .iter()
+                .map(|upstream| {
+                    let credential = upstream.credential.as_ref().map(credential).transpose()?;
+                    UpstreamPlan::new(upstream, credential, &metrics)
+                })
+                .collect::<Result<_, StartError>>()?,
+            metrics,
+            limits: plan.limits,
+            timeouts: plan.timeouts,
+            admission: Admission::new(&plan.limits),
+            process: getrandom::u64()?,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            workers,
+            addresses,
+            admin,
+            readiness: Arc::default(),
+        })
+    }
+
+    /// Where the listeners listen, in the order of the configuration, ports as chosen.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the admin listener listens.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(_, address)| *address)
+    }
+
+    /// What `/readyz` says, for whoever knows that decisions cannot be trusted.
+    pub fn readiness(&self) -> Arc<Readiness> {
+        Arc::clone(&self.readiness)
+    }
+
+    /// Starts a thread for each worker, and one for the admin listener.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread.
+    pub fn start(self, shutdown: impl Into<Shutdown>) -> Result<Running, StartError> {
+        let shutdown = shutdown.into();
+        let admin = match self.admin {
+            Some((socket, _)) => {
+                let metrics = Arc::clone(&self.shared.metrics);
+                let admin = Admin::start(socket, metrics, self.readiness, shutdown.drain.clone());
+                Some(admin.map_err(StartError::Thread)?)
+            }
+            None => None,
+        };
+        let mut workers = Vec::new();
+        for (index, listeners) in (0..).zip(self.workers) {
+            let (shared, steps) = (Arc::clone(&self.shared), shutdown.clone());
+            let run = move || {
+                // However this thread ends, the others end with it: the kernel would go on
+                // giving a part of the connections to nobody.
+                let _together = steps.drain.clone().drop_guard();
+                worker::run(shared, index, listeners, &steps)
+            };
+            let thread = thread::Builder::new()
+                .name(format!("usher-{index}"))
+                .spawn(run)
+                .map_err(StartError::Thread);
+            match thread {
+                Ok(thread) => workers.push(thread),
+                Err(error) => {
+                    shutdown.drain.cancel();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Running { workers, admin })
+    }
+
+    /// Serves until the shutdown is complete.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread, or one of them stops early.
+    pub fn run(self, shutdown: impl Into<Shutdown>) -> Result<(), StartError> {
+        self.start(shutdown)?.join()
+    }
+}
+
+/// A server at work.
+#[derive(Debug)]
+pub struct Running {
+    workers: Vec<JoinHandle<Result<usize, StartError>>>,
+    admin: Option<Admin>,
+}
+
+impl Running {
+    /// Waits for the end of the drain. The admin listener answers until then.
+    ///
+    /// # Errors
+    ///
+    /// When a worker stopped before the drain.
+    pub fn join(self) -> Result<(), StartError> {
+        let mut outcome = Ok(());
+        let mut aborted = 0;
+        for worker in self.workers {
+            match worker.join() {
+                Ok(Ok(cut)) => aborted += cut,
+                Ok(Err(error)) => outcome = Err(error),
+                Err(_panic) => outcome = Err(StartError::Stopped),
+            }
+        }
+        tracing::info!(aborted, "drained");
+        drop(self.admin);
+        outcome
+    }
+}
+
+/// The part of a configuration that concerns the edge.
+struct Plan<'a> {
+    listeners: &'a [Listener],
+    admin: Option<SocketAddr>,
+    upstreams: &'a [Upstream],
+    /// Name, index of the upstream, whether it streams.
+    routes: Vec<(&'a str, usize, bool)>,
+    limits: ConnectionLimits,
+    timeouts: Timeouts,
+    threads: Option<NonZeroUsize>,
+}
+
+fn routes(routes: &[(&str, usize, bool)], metrics: &Metrics) -> Vec<RouteEntry> {
+    let entry = |(name, upstream, stream): &(&str, usize, bool)| {
+        let name = Arc::from(*name);
+        RouteEntry {
+            metrics: metrics.route(&name),
+            name,
+            upstream: *upstream,
+            stream: *stream,
+        }
+    };
+    routes.iter().map(entry).collect()
+}
+
+fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bind = |source| StartError::Bind { address, source };
+    let socket = TcpListener::bind(address).map_err(bind)?;
+    socket.set_nonblocking(true).map_err(bind)?;
+    let address = socket.local_addr().map_err(bind)?;
+    Ok((socket, address))
+}
+
+/// Reads an upstream's credential, marked so that no log shows it.
+fn credential(credential: &Credential) -> Result<(HeaderName, HeaderValue), StartError> {
+    let text = match &credential.value {
+        Secret::Env(name) => {
+            std::env::var(name).map_err(|_| StartError::SecretEnv { name: name.clone() })?
+        }
+        Secret::File(path) => {
+            std::fs::read_to_string(path).map_err(|source| StartError::SecretFile {
+                path: path.clone(),
+                source,
+            })?
+        }
+    };
+    let mut value = HeaderValue::from_str(text.trim()).map_err(|_| StartError::SecretBytes {
+        header: credential.header.clone(),
+    })?;
+    value.set_sensitive(true);
+    Ok((credential.header.clone(), value))
+}
+
+/// Why a server cannot start, or stopped by itself.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The address is in use, or is not one of this machine.
+    #[error("cannot listen on {address}; is it in use?")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A certificate or key file cannot be read.
+    #[error("{} is not a PEM file with the certificate or key that is needed", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    /// A certificate and its key do not fit, or a root is unusable.
+    #[error("the TLS certificates cannot be used")]
+    Tls(#[from] rustls::Error),
+    /// An `https` upstream, and no roots to check it with.
+    #[error("no trusted roots for https upstreams; set `ca` or install the system's certificates")]
+    NoRoots,
+    /// An upstream's host is no host.
+    #[error("upstream {upstream}: {host} is not a host name or address")]
+    UpstreamHost {
+        /// Name of the upstream.
+        upstream: String,
+        /// What it says.
+        host: String,
+    },
+    /// A secret's environment variable is missing or not text.
+    #[error("the environment variable {name} is not set; it holds an upstream's credential")]
+    SecretEnv {
+        /// Its name.
+        name: String,
+    },
+    /// A secret's file cannot be read.
+    #[error("cannot read {}, which holds an upstream's credential", path.display())]
+    SecretFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A secret cannot be sent in a header.
+    #[error("the credential for the header {header} has bytes that no header may have")]
+    SecretBytes {
+        /// The header.
+        header: HeaderName,
+    },
+    /// No thread, or no event queue.
+    #[error("the system gives no thread or event queue")]
+    Thread(#[source] io::Error),
+    /// No random bytes.
+    #[error("the system gives no random bytes")]
+    Random(#[from] getrandom::Error),
+    /// A worker ended before the drain.
+    #[error("a worker thread stopped by itself; the log says why")]
+    Stopped,
+}
+
+#[cfg(test)]
+mod tests;

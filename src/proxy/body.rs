@@ -1,0 +1,318 @@
+//! Bodies on their way through: streamed, cleaned of forbidden trailers, watched for silence.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use thiserror::Error;
+use tokio::time::Instant;
+
+use super::deadline::Deadline;
+use super::headers;
+use super::http1::Http1;
+use super::pulse::{InFlight, Pulse};
+use super::upstream::Server;
+
+/// A request body between the client and the upstream's connection.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    incoming: Incoming,
+    upload: Option<Rc<Upload>>,
+    pulse: Rc<Pulse>,
+}
+
+/// How far a request body has come. Whoever waits for the response watches it, so that one timer
+/// serves both directions.
+#[derive(Debug)]
+pub(super) struct Upload {
+    moved: Cell<Instant>,
+    stage: Cell<Stage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The upstream has not taken the last part yet.
+    Sending,
+    /// The client has not sent the next part yet.
+    Waiting,
+    /// The client broke off, or broke the framing.
+    Broken,
+    /// All of it has been taken.
+    Ended,
+}
+
+impl Upload {
+    pub(super) fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    /// When the last part moved.
+    pub(super) fn moved(&self) -> Instant {
+        self.moved.get()
+    }
+
+    fn moved_to(&self, stage: Stage) {
+        self.moved.set(Instant::now());
+        self.stage.set(stage);
+    }
+}
+
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming, pulse: &Rc<Pulse>, now: Instant) -> Self {
+        let upload = (!incoming.is_end_stream()).then(|| {
+            Rc::new(Upload {
+                moved: Cell::new(now),
+                stage: Cell::new(Stage::Sending),
+            })
+        });
+        Self {
+            incoming,
+            upload,
+            pulse: Rc::clone(pulse),
+        }
+    }
+
+    /// `None` for a request without a body.
+    pub(super) fn upload(&self) -> Option<Rc<Upload>> {
+        self.upload.clone()
+    }
+
+    fn clean(&self, trailers: HeaderMap) -> Frame<Bytes> {
+        let mut trailers = trailers;
+        headers::clean_trailers(&mut trailers);
+        // hyper takes what follows a trailer section ended by two bare line feeds for more of
+        // it, so nothing that comes after trailers on this connection is trusted.
+        self.pulse.close();
+        Frame::trailers(trailers)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let outcome = Pin::new(&mut self.incoming).poll_frame(cx);
+        let stage = match &outcome {
+            Poll::Ready(Some(Ok(_))) if self.incoming.is_end_stream() => Stage::Ended,
+            Poll::Ready(Some(Ok(_))) => Stage::Sending,
+            Poll::Ready(Some(Err(_))) => Stage::Broken,
+            Poll::Ready(None) => Stage::Ended,
+            Poll::Pending => Stage::Waiting,
+        };
+        if let Some(upload) = &self.upload {
+            match stage {
+                Stage::Waiting => upload.stage.set(stage),
+                Stage::Sending | Stage::Broken | Stage::Ended => upload.moved_to(stage),
+            }
+        }
+        outcome.map_ok(|frame| match frame.into_trailers() {
+            Ok(trailers) => self.clean(trailers),
+            Err(frame) => frame,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// A response body on its way to the client.
+#[derive(Debug)]
+pub(super) struct ResponseBody {
+    source: Source,
+    in_flight: InFlight,
+}
+
+#[derive(Debug)]
+enum Source {
+    Empty,
+    Own(Bytes),
+    Upstream(UpstreamBody),
+}
+
+impl ResponseBody {
+    /// An answer of usher's own, which the client has to take by `read_by`.
+    pub(super) fn own(bytes: Bytes, read_by: Instant, in_flight: InFlight) -> Self {
+        in_flight.handed_over(read_by);
+        let source = if bytes.is_empty() {
+            Source::Empty
+        } else {
+            Source::Own(bytes)
+        };
+        Self { source, in_flight }
+    }
+
+    /// What the upstream sends.
+    pub(super) fn upstream(body: UpstreamBody, in_flight: InFlight) -> Self {
+        let mut body = body;
+        in_flight.handed_over(body.moved + body.idle);
+        let source = if body.incoming.is_end_stream() {
+            body.link.finish();
+            Source::Empty
+        } else {
+            Source::Upstream(body)
+        };
+        Self { source, in_flight }
+    }
+}
+
+/// A response body of the upstream, with what it arrives on.
+#[derive(Debug)]
+pub(super) struct UpstreamBody {
+    pub(super) incoming: Incoming,
+    pub(super) link: Link,
+    pub(super) upload: Option<Rc<Upload>>,
+    /// Silence allowed in both directions together.
+    pub(super) idle: Duration,
+    /// When the last part came.
+    pub(super) moved: Instant,
+}
+
+/// What carries a response.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// A connection of its own, driven by this body, parked when the body is complete. Dropping
+    /// it closes the connection, so an unfinished exchange never leaves one behind.
+    Http1(Option<(Http1, Rc<Server>)>),
+    /// A stream of a shared connection, which a task of its own drives.
+    Http2(Deadline),
+}
+
+impl Link {
+    fn finish(&mut self) {
+        if let Self::Http1(taken) = self
+            && let Some((connection, home)) = taken.take()
+        {
+            home.park(connection);
+        }
+    }
+
+    fn fail(&mut self) {
+        if let Self::Http1(taken) = self {
+            *taken = None;
+        }
+    }
+}
+
+/// Why a response ends before its end. The client sees its connection or stream cut.
+#[derive(Debug, Error)]
+pub(super) enum StreamError {
+    /// The upstream broke off.
+    #[error("the upstream broke off its response")]
+    Broken(#[source] hyper::Error),
+    /// Nothing moved for as long as the idle deadline.
+    #[error("nothing moved in time")]
+    Idle,
+}
+
+type NextFrame = Poll<Option<Result<Frame<Bytes>, StreamError>>>;
+
+impl UpstreamBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> NextFrame {
+        let polled = match &mut self.link {
+            Link::Http1(Some((connection, _))) => connection.poll_body(&mut self.incoming, cx),
+            Link::Http1(None) | Link::Http2(_) => Pin::new(&mut self.incoming).poll_frame(cx),
+        };
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.moved = Instant::now();
+                if self.incoming.is_end_stream() {
+                    self.link.finish();
+                }
+                Poll::Ready(Some(Ok(cleaned(frame))))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.link.fail();
+                Poll::Ready(Some(Err(StreamError::Broken(error))))
+            }
+            Poll::Ready(None) => {
+                self.link.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.poll_idle(cx),
+        }
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> NextFrame {
+        let upload = self.upload.as_ref().map(|upload| upload.moved());
+        let due = upload.map_or(self.moved, |at| at.max(self.moved)) + self.idle;
+        let deadline = match &mut self.link {
+            Link::Http1(Some((connection, _))) => connection.deadline(),
+            Link::Http2(deadline) => deadline,
+            Link::Http1(None) => return Poll::Pending,
+        };
+        deadline.poll(cx, due).map(|()| {
+            self.link.fail();
+            Some(Err(StreamError::Idle))
+        })
+    }
+}
+
+fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            headers::clean_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        match &mut self.source {
+            Source::Empty => Poll::Ready(None),
+            Source::Own(bytes) => {
+                let whole = std::mem::take(bytes);
+                self.source = Source::Empty;
+                Poll::Ready(Some(Ok(Frame::data(whole))))
+            }
+            Source::Upstream(body) => {
+                let polled = body.poll_frame(cx);
+                let due = body.moved + body.idle;
+                match polled {
+                    Poll::Ready(_) => self.in_flight.handed_over(due),
+                    Poll::Pending => self.in_flight.waits_here(),
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Own(_) => false,
+            Source::Upstream(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Own(bytes) => {
+                SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+            }
+            Source::Upstream(body) => body.incoming.size_hint(),
+        }
+    }
+}

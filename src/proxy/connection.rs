@@ -1,0 +1,237 @@
+//! One downstream connection: its handshake, its requests, its end.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::HeaderValue;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::deadline::Deadline;
+use super::pulse::{Downstream, Lapse, Pulse};
+use super::service;
+use super::socket::Socket;
+use super::tls;
+use super::upstream::LocalExecutor;
+use super::worker::Worker;
+use crate::config::ConnectionLimits;
+
+/// What all requests of one connection have in common.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) worker: Rc<Worker>,
+    pub(super) pulse: Rc<Pulse>,
+    /// The client's address, for `X-Forwarded-For`.
+    pub(super) peer: HeaderValue,
+    tls: bool,
+}
+
+impl Connection {
+    /// For `X-Forwarded-Proto`.
+    pub(super) fn scheme(&self) -> HeaderValue {
+        HeaderValue::from_static(if self.tls { "https" } else { "http" })
+    }
+}
+
+/// Serves a connection until it ends, from either side.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+) {
+    let encrypted = tls.is_some();
+    let Some((socket, protocol)) = handshake(&worker, tcp, tls).await else {
+        return;
+    };
+    let pulse = Pulse::new(Instant::now());
+    let connection = Rc::new(Connection {
+        worker: Rc::clone(&worker),
+        pulse: Rc::clone(&pulse),
+        peer: address_header(peer.ip()),
+        tls: encrypted,
+    });
+    let service = service_fn(move |request| {
+        let connection = Rc::clone(&connection);
+        async move { Ok::<_, Infallible>(service::serve(connection, request).await) }
+    });
+    let io = TokioIo::new(Downstream::new(socket, Rc::clone(&pulse)));
+    let http = protocol.serve_connection(io, service);
+    drive(&worker, &pulse, http).await;
+}
+
+/// The TLS handshake, if any, and the HTTP version that it settles.
+async fn handshake(
+    worker: &Worker,
+    tcp: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+) -> Option<(Socket, &auto::Builder<LocalExecutor>)> {
+    let Some(config) = tls else {
+        return Some((Socket::Plain(tcp), &worker.protocols.either));
+    };
+    let accepted = timeout(
+        worker.timeouts.tls_handshake,
+        TlsAcceptor::from(config).accept(tcp),
+    );
+    match worker.drain.run_until_cancelled(accepted).await? {
+        Ok(Ok(stream)) => {
+            let protocol = match stream.get_ref().1.alpn_protocol() {
+                Some(name) if name == tls::H2 => &worker.protocols.http2,
+                Some(_) | None => &worker.protocols.http1,
+            };
+            Some((Socket::Tls(Box::new(stream.into())), protocol))
+        }
+        Ok(Err(error)) => {
+            worker.metrics.tls_failures.inc();
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+        Err(_elapsed) => {
+            worker.metrics.tls_failures.inc();
+            tracing::debug!("TLS handshake came too late");
+            None
+        }
+    }
+}
+
+/// Polls a connection to its end, which may be asked for (drain), or forced (silence).
+async fn drive(worker: &Worker, pulse: &Pulse, http: impl Graceful) {
+    let mut http = pin!(http);
+    let mut drained = pin!(worker.drain.cancelled());
+    let mut watch = Deadline::default();
+    let (mut registered, mut closing) = (false, false);
+    poll_fn(|cx| {
+        if http.as_mut().poll_to_end(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        // The waker of a task never changes, so one registration is enough; afterwards the
+        // cheap question will do.
+        let draining = !registered || worker.drain.is_cancelled();
+        if !closing && (pulse.is_closing() || (draining && drained.as_mut().poll(cx).is_ready())) {
+            closing = true;
+            http.as_mut().finish();
+            if http.as_mut().poll_to_end(cx).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        registered = true;
+        loop {
+            let (due, lapse) = pulse.due(Instant::now(), &worker.timeouts);
+            if watch.poll(cx, due).is_pending() {
+                return Poll::Pending;
+            }
+            if let Some(lapse) = lapse {
+                if lapse == Lapse::NoRequest {
+                    // One more poll, so that an HTTP/2 client reads GOAWAY before the end.
+                    http.as_mut().finish();
+                    let _last = http.as_mut().poll_to_end(cx);
+                }
+                tracing::debug!(?lapse, "connection closed");
+                return Poll::Ready(());
+            }
+        }
+    })
+    .await;
+}
+
+/// A connection of either version that can be asked to finish.
+trait Graceful {
+    fn poll_to_end(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()>;
+    fn finish(self: Pin<&mut Self>);
+}
+
+impl<S, B> Graceful for auto::Connection<'_, TokioIo<Downstream>, S, LocalExecutor>
+where
+    S: hyper::service::Service<
+            http::Request<hyper::body::Incoming>,
+            Response = http::Response<B>,
+            Error = Infallible,
+        >,
+    S::Future: 'static,
+    B: hyper::body::Body + 'static,
+    B::Data: Send,
+    B::Error: std::error::Error + Send + Sync,
+{
+    fn poll_to_end(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        self.poll(cx).map(|outcome| {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "connection ended");
+            }
+        })
+    }
+
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// hyper's settings for the ways a connection can begin.
+#[derive(Debug)]
+pub(super) struct Protocols {
+    /// Cleartext: HTTP/2 by prior knowledge, else HTTP/1.1.
+    either: auto::Builder<LocalExecutor>,
+    /// TLS that settled HTTP/1.1, or nothing.
+    http1: auto::Builder<LocalExecutor>,
+    /// TLS that settled HTTP/2.
+    http2: auto::Builder<LocalExecutor>,
+}
+
+impl Protocols {
+    pub(super) fn new(limits: &ConnectionLimits) -> Self {
+        let mut either = auto::Builder::new(LocalExecutor);
+        // hyper counts the head by the size of its read buffer. Its own limit of 100 headers is
+        // on the stack, another one is on the heap, so a lower limit is checked later.
+        either
+            .http1()
+            .header_read_timeout(None)
+            .max_buf_size(limits.head_bytes.max(SMALLEST_BUFFER));
+        if limits.headers > HYPER_HEADERS {
+            either.http1().max_headers(limits.headers);
+        }
+        let list = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
+        either
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.streams)
+            .max_header_list_size(list)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_local_error_reset_streams(LOCAL_RESETS)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        Self {
+            http1: either.clone().http1_only(),
+            http2: either.clone().http2_only(),
+            either,
+        }
+    }
+}
+
+/// An address as a header value; addresses mapped into IPv6 as what they are.
+fn address_header(ip: IpAddr) -> HeaderValue {
+    HeaderValue::from_str(&ip.to_canonical().to_string())
+        .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+/// The smallest read buffer that hyper accepts.
+const SMALLEST_BUFFER: usize = 8192;
+/// Headers that hyper parses without allocating.
+const HYPER_HEADERS: usize = 100;
+/// Bytes of a request body that a client may send ahead: of one stream, and of all together.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Streams a client may get reset by its own errors before the connection ends (`MadeYouReset`).
+const LOCAL_RESETS: usize = 100;
+/// How often a client with open streams is asked for a sign of life, and how long it may take.
+const PING_INTERVAL: std::time::Duration = std::time::Duration::from_secs(20);
+const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);

@@ -1,0 +1,25 @@
+//! Who decides. One implementation; the other exists in tests of what comes after the decision.
+
+use std::sync::Arc;
+
+use crate::authz::{Authorizer, Decision, Head};
+
+/// Asks for decisions.
+#[derive(Clone, Debug)]
+pub(super) enum Decider {
+    /// The decision.
+    Authorizer(Arc<Authorizer>),
+    /// A fixed one.
+    #[cfg(test)]
+    Test(for<'a> fn(&Head<'a>) -> Decision<'a>),
+}
+
+impl Decider {
+    pub(super) fn authorize<'a>(&'a self, head: &Head<'a>, now: i64) -> Decision<'a> {
+        match self {
+            Self::Authorizer(authorizer) => authorizer.authorize(head, now),
+            #[cfg(test)]
+            Self::Test(decide) => decide(head),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! From a permit to the upstream's response. Without a permit there is no way in here.
+
+use std::rc::Rc;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use thiserror::Error;
+use tokio::time::Instant;
+use uuid::fmt::Hyphenated;
+
+use super::body::{Link, RequestBody, Stage, Upload, UpstreamBody};
+use super::connection::Connection;
+use super::decision::DecisionId;
+use super::headers::{self, Sieve};
+use super::respond::Answer;
+use super::upstream::{ConnectError, Upstream};
+use super::worker::{RouteEntry, Worker};
+use crate::authz::{Identity, Permit};
+
+/// Why a permitted request has no response. The first two came before any byte was sent.
+#[derive(Debug, Error)]
+pub(super) enum ForwardError {
+    /// Every server failed a moment ago.
+    #[error("no server of the upstream could be reached a moment ago")]
+    NoneAlive,
+    /// No server could be reached.
+    #[error("the upstream could not be reached")]
+    Connect(#[source] ConnectError),
+    /// No response head, or no progress of the request body, in time.
+    #[error("the upstream did not answer in time")]
+    Late,
+    /// The connection broke.
+    #[error("the upstream broke off")]
+    Failed(#[source] hyper::Error),
+    /// The response cannot be passed on.
+    #[error("the upstream's response is unusable: {0}")]
+    Response(&'static str),
+    /// The client did not send the rest of its body in time.
+    #[error("the request body did not come in time")]
+    BodyLate,
+    /// The client broke off, or broke the framing.
+    #[error("the request body broke off")]
+    BodyBroken,
+}
+
+/// Sends the request that `permit` is for, and returns the response as it begins.
+pub(super) async fn forward(
+    permit: Permit,
+    request: Request<Incoming>,
+    sieve: Sieve,
+    decision: &DecisionId,
+    connection: &Connection,
+) -> Result<Response<UpstreamBody>, ForwardError> {
+    let worker = &connection.worker;
+    let Some((route, upstream)) = destination(worker, &permit) else {
+        return Err(ForwardError::NoneAlive);
+    };
+    let exchange = exchange(&permit, request, sieve, decision, connection, upstream);
+    let (mut response, link, upload) = match exchange.await {
+        Ok(begun) => begun,
+        Err(error) => {
+            let code = Answer::from(&error).code.as_str();
+            worker.metrics.forward_failed(&upstream.plan.name, code);
+            tracing::warn!(
+                decision = decision.as_str(),
+                upstream = &*upstream.plan.name,
+                code,
+                error = &error as &(dyn std::error::Error + 'static),
+                "request not forwarded"
+            );
+            return Err(error);
+        }
+    };
+    route.metrics.responded(response.status().as_u16());
+    let idle = match route.stream {
+        true => worker.timeouts.stream_idle,
+        false => worker.timeouts.idle,
+    };
+    // The version on the client's side is not the upstream's business.
+    *response.version_mut() = Version::HTTP_11;
+    Ok(response.map(|incoming| UpstreamBody {
+        incoming,
+        link,
+        upload,
+        idle,
+        moved: Instant::now(),
+    }))
+}
+
+/// Sends the request and waits for a response head that can be passed on.
+async fn exchange(
+    permit: &Permit,
+    request: Request<Incoming>,
+    sieve: Sieve,
+    decision: &DecisionId,
+    connection: &Connection,
+    upstream: &Upstream,
+) -> Result<(Response<Incoming>, Link, Option<Rc<Upload>>), ForwardError> {
+    let (mut parts, incoming) = request.into_parts();
+    let version = parts.version;
+    let host = client_host(&parts);
+    sieve.apply(&mut parts.headers);
+    identify(&mut parts.headers, permit.identity(), decision);
+    parts.headers.insert(FORWARDED_FOR, connection.peer.clone());
+    parts.headers.insert(FORWARDED_PROTO, connection.scheme());
+    if let Some(host) = host {
+        parts.headers.insert(FORWARDED_HOST, host);
+    }
+    if let Some((name, value)) = &upstream.plan.credential {
+        parts.headers.insert(name, value.clone());
+    }
+    let body = RequestBody::new(incoming, &connection.pulse, Instant::now());
+    let upload = body.upload();
+    let request = Request::from_parts(parts, body);
+    let timeouts = &connection.worker.timeouts;
+    let (mut response, link) = upstream.send(request, timeouts).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(ForwardError::Response("it switches protocols unasked"));
+    }
+    headers::clean_response(response.headers_mut()).map_err(ForwardError::Response)?;
+    response.extensions_mut().clear();
+    if version == Version::HTTP_11 && upload.as_ref().is_some_and(|u| u.stage() != Stage::Ended) {
+        // What is left of the body may never be read, and the next request would not be found.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        connection.pulse.answered_early();
+    }
+    Ok((response, link, upload))
+}
+
+fn destination<'a>(worker: &'a Worker, permit: &Permit) -> Option<(&'a RouteEntry, &'a Upstream)> {
+    let route = worker.routes.get(permit.route())?;
+    Some((route, worker.upstreams.get(route.upstream)?))
+}
+
+/// The host that the client asked for, which has been judged to be one.
+fn client_host(parts: &Parts) -> Option<HeaderValue> {
+    match parts.headers.get(header::HOST) {
+        Some(host) => Some(host.clone()),
+        None => HeaderValue::from_str(parts.uri.authority()?.as_str()).ok(),
+    }
+}
+
+/// Sets what upstreams trust. Everything under these names was removed before.
+fn identify(headers: &mut HeaderMap, identity: &Identity, decision: &DecisionId) {
+    if let Some(token) = identity.token {
+        let mut text = [0; Hyphenated::LENGTH];
+        let text = token.hyphenated().encode_lower(&mut text);
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(TOKEN_ID, value);
+        }
+    }
+    for (name, id) in [
+        (ORG, identity.org),
+        (APP, identity.app),
+        (USER, identity.user),
+    ] {
+        if let Some(id) = id {
+            headers.insert(name, id.into());
+        }
+    }
+    if let Some(value) = decision.header() {
+        headers.insert(DECISION, value);
+    }
+}
+
+const TOKEN_ID: HeaderName = HeaderName::from_static("x-usher-token-id");
+const ORG: HeaderName = HeaderName::from_static("x-usher-org");
+const APP: HeaderName = HeaderName::from_static("x-usher-app");
+const USER: HeaderName = HeaderName::from_static("x-usher-user");
+const DECISION: HeaderName = HeaderName::from_static("x-usher-decision");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -1,0 +1,170 @@
+//! One HTTP/1.1 connection to an upstream, driven by the request that uses it.
+//!
+//! hyper expects a task of its own for each connection. Here the request's task polls the
+//! connection before it polls what the connection produces: that saves two task switches a
+//! request, and whatever ends the request (its client gone, a deadline) ends the connection too.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body as _, Frame, Incoming};
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::task::coop::unconstrained;
+use tokio::time::Instant;
+
+use super::body::{RequestBody, Stage, Upload};
+use super::deadline::Deadline;
+use super::forward::ForwardError;
+use super::socket::Socket;
+use crate::config::Timeouts;
+
+/// A connection that serves one request at a time. Dropping it closes it.
+pub(super) struct Http1 {
+    sender: SendRequest<RequestBody>,
+    connection: Option<Box<Connection<TokioIo<Socket>, RequestBody>>>,
+    deadline: Deadline,
+}
+
+/// What became of a request that was to be sent.
+#[derive(Debug)]
+pub(super) enum Sending {
+    /// Its response has begun.
+    Answered(Response<Incoming>),
+    /// No byte of it was written: the connection had died before.
+    Unsent(Request<RequestBody>),
+    /// It may have been read.
+    Failed(ForwardError),
+}
+
+impl Http1 {
+    pub(super) async fn new(socket: Socket) -> Result<Self, hyper::Error> {
+        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        Ok(Self {
+            sender,
+            connection: Some(Box::new(connection)),
+            deadline: Deadline::default(),
+        })
+    }
+
+    /// Sends a request and waits for the head of its response.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+        sent: Instant,
+        timeouts: &Timeouts,
+    ) -> Sending {
+        let upload = request.body().upload();
+        let mut head = pin!(unconstrained(self.sender.try_send_request(request)));
+        let (connection, deadline) = (&mut self.connection, &mut self.deadline);
+        let outcome = poll_fn(|cx| {
+            drive(connection, cx);
+            // Only the connection, polled just now, can complete it, so it needs no waker; and
+            // without one it does not have this task polled once more for nothing.
+            // `unconstrained` since a spent budget would want one.
+            let idle = &mut Context::from_waker(Waker::noop());
+            match head.as_mut().poll(idle) {
+                Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+                Poll::Pending => {
+                    poll_head_deadline(deadline, upload.as_ref(), sent, timeouts, cx).map(Err)
+                }
+            }
+        })
+        .await;
+        match outcome {
+            Ok(Ok(response)) => Sending::Answered(response),
+            Ok(Err(mut error)) => match error.take_message() {
+                Some(request) => Sending::Unsent(request),
+                None => Sending::Failed(failure(error.into_error(), upload.as_ref())),
+            },
+            Err(late) => Sending::Failed(late),
+        }
+    }
+
+    /// The next part of the response.
+    pub(super) fn poll_body(
+        &mut self,
+        incoming: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let idle = &mut Context::from_waker(Waker::noop());
+        if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(idle) {
+            return Poll::Ready(frame);
+        }
+        drive(&mut self.connection, cx);
+        Pin::new(incoming).poll_frame(idle)
+    }
+
+    /// The timer of this connection, armed by whoever waits on it.
+    pub(super) fn deadline(&mut self) -> &mut Deadline {
+        &mut self.deadline
+    }
+
+    /// Lets go of the task that used the connection, and says whether another may use it: its
+    /// request is sent, its response read, and nothing else has come.
+    pub(super) fn rest(&mut self) -> bool {
+        drive(
+            &mut self.connection,
+            &mut Context::from_waker(Waker::noop()),
+        );
+        self.connection.is_some() && self.sender.is_ready()
+    }
+}
+
+impl fmt::Debug for Http1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http1")
+            .field("open", &self.connection.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Polls the connection, and drops it when it is done: that hands out an unsent request and ends
+/// a body that will not be completed.
+fn drive(
+    connection: &mut Option<Box<Connection<TokioIo<Socket>, RequestBody>>>,
+    cx: &mut Context<'_>,
+) {
+    if let Some(open) = connection
+        && Pin::new(open).poll(cx).is_ready()
+    {
+        *connection = None;
+    }
+}
+
+/// Ready with the reason when the head of a response comes too late.
+///
+/// While the request body is on its way its own progress counts, afterwards the upstream's
+/// deadline.
+pub(super) fn poll_head_deadline(
+    deadline: &mut Deadline,
+    upload: Option<&Rc<Upload>>,
+    sent: Instant,
+    timeouts: &Timeouts,
+    cx: &mut Context<'_>,
+) -> Poll<ForwardError> {
+    let (due, error) = match upload {
+        None => (sent + timeouts.response_head, ForwardError::Late),
+        Some(upload) => match upload.stage() {
+            Stage::Ended => (upload.moved() + timeouts.response_head, ForwardError::Late),
+            Stage::Sending => (upload.moved() + timeouts.idle, ForwardError::Late),
+            Stage::Waiting => (upload.moved() + timeouts.idle, ForwardError::BodyLate),
+            Stage::Broken => return Poll::Ready(ForwardError::BodyBroken),
+        },
+    };
+    ready!(deadline.poll(cx, due));
+    Poll::Ready(error)
+}
+
+/// Whose fault it is that no response came.
+pub(super) fn failure(error: hyper::Error, upload: Option<&Rc<Upload>>) -> ForwardError {
+    match upload.map(|upload| upload.stage()) {
+        Some(Stage::Broken) => ForwardError::BodyBroken,
+        Some(Stage::Sending | Stage::Waiting | Stage::Ended) | None => ForwardError::Failed(error),
+    }
+}

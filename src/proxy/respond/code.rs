@@ -1,0 +1,152 @@
+//! The stable codes of answers, one line of explanation each.
+
+use http::StatusCode;
+
+/// Why usher answered a request itself. Scripts depend on the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    missing_docs,
+    reason = "`meaning` is the documentation, and is printed"
+)]
+pub enum Code {
+    TokenMissing,
+    TokenMalformed,
+    TokenUnknownKey,
+    TokenBadSignature,
+    TokenExpired,
+    TokenNotYetValid,
+    TokenRevoked,
+    TokenUndischarged,
+    TokenBadDischarge,
+    Prohibited,
+    UnknownName,
+    NoRoute,
+    MethodNotAllowed,
+    Misdirected,
+    Ambiguous,
+    BadField,
+    BadBody,
+    BodyTimeout,
+    TargetTooLong,
+    HeadTooLarge,
+    HttpVersion,
+    Unavailable,
+    UpstreamUnavailable,
+    UpstreamConnect,
+    UpstreamTimeout,
+    UpstreamFailed,
+    UpstreamBadResponse,
+}
+
+impl Code {
+    /// All codes, in the order of a request's life.
+    pub const ALL: [Self; 27] = [
+        Self::HttpVersion,
+        Self::HeadTooLarge,
+        Self::TargetTooLong,
+        Self::Ambiguous,
+        Self::Misdirected,
+        Self::NoRoute,
+        Self::MethodNotAllowed,
+        Self::TokenMissing,
+        Self::TokenMalformed,
+        Self::TokenUnknownKey,
+        Self::TokenBadSignature,
+        Self::TokenExpired,
+        Self::TokenNotYetValid,
+        Self::TokenRevoked,
+        Self::TokenUndischarged,
+        Self::TokenBadDischarge,
+        Self::BadField,
+        Self::UnknownName,
+        Self::Prohibited,
+        Self::Unavailable,
+        Self::UpstreamUnavailable,
+        Self::UpstreamConnect,
+        Self::BodyTimeout,
+        Self::BadBody,
+        Self::UpstreamTimeout,
+        Self::UpstreamFailed,
+        Self::UpstreamBadResponse,
+    ];
+
+    /// The name in answers, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        self.entry().0
+    }
+
+    /// The status it is sent with.
+    pub fn status(self) -> StatusCode {
+        self.entry().1
+    }
+
+    /// A few words for people.
+    pub fn title(self) -> &'static str {
+        self.entry().2
+    }
+
+    /// What happened, and what to do about it.
+    pub fn meaning(self) -> &'static str {
+        self.entry().3
+    }
+
+    #[rustfmt::skip]
+    fn entry(self) -> (&'static str, StatusCode, &'static str, &'static str) {
+        match self {
+            Self::TokenMissing => ("token-missing", StatusCode::UNAUTHORIZED, "no token",
+                "The request has no token; send one in the Authorization header."),
+            Self::TokenMalformed => ("token-malformed", StatusCode::UNAUTHORIZED, "token unreadable",
+                "No token in the Authorization header can be decoded; usher token inspect says what is wrong with it."),
+            Self::TokenUnknownKey => ("token-unknown-key", StatusCode::UNAUTHORIZED, "key unknown",
+                "The token was signed with a key that is not, or no longer, in the store; ask for a new token."),
+            Self::TokenBadSignature => ("token-bad-signature", StatusCode::UNAUTHORIZED, "signature wrong",
+                "The token was cut, edited or made up; ask for a new one."),
+            Self::TokenExpired => ("token-expired", StatusCode::UNAUTHORIZED, "token expired",
+                "The validity window of the token has closed; ask for a new one."),
+            Self::TokenNotYetValid => ("token-not-yet-valid", StatusCode::UNAUTHORIZED, "token not valid yet",
+                "The validity window of the token has not opened; wait, or check the clocks."),
+            Self::TokenRevoked => ("token-revoked", StatusCode::UNAUTHORIZED, "token revoked",
+                "The token, or one that it was attenuated from, was revoked; ask for a new one."),
+            Self::TokenUndischarged => ("token-undischarged", StatusCode::UNAUTHORIZED, "discharge missing",
+                "A third party has to vouch first: fetch a discharge for each ticket from its location and send it with the token."),
+            Self::TokenBadDischarge => ("token-bad-discharge", StatusCode::UNAUTHORIZED, "discharge unusable",
+                "A discharge was sent but does not verify for this token; fetch a new one."),
+            Self::Prohibited => ("prohibited", StatusCode::FORBIDDEN, "prohibited by a caveat",
+                "The token is valid, but a caveat in it does not allow this; the detail names the caveat."),
+            Self::UnknownName => ("unknown-name", StatusCode::NOT_FOUND, "no such name",
+                "A name in the path or query is not in the directory; check its spelling."),
+            Self::NoRoute => ("no-route", StatusCode::NOT_FOUND, "no such route",
+                "No route has this host and path; usher check prints the routes."),
+            Self::MethodNotAllowed => ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "method not allowed",
+                "The path has routes, but none for this method; the Allow header lists those that it has."),
+            Self::Misdirected => ("misdirected", StatusCode::MISDIRECTED_REQUEST, "wrong host",
+                "No route has this host; check the name that the client connects to."),
+            Self::Ambiguous => ("ambiguous", StatusCode::BAD_REQUEST, "request ambiguous",
+                "The request can be read in two ways, so that what is checked may not be what is served; the detail says where."),
+            Self::BadField => ("bad-field", StatusCode::BAD_REQUEST, "field missing, repeated or undeclared",
+                "A part of the request that decides about access is missing, repeated or not declared by the route."),
+            Self::BadBody => ("bad-body", StatusCode::BAD_REQUEST, "request body broken",
+                "The request body broke off or is not framed as HTTP demands."),
+            Self::BodyTimeout => ("body-timeout", StatusCode::REQUEST_TIMEOUT, "request body too slow",
+                "No part of the request body came for the time that timeouts.idle allows."),
+            Self::TargetTooLong => ("target-too-long", StatusCode::URI_TOO_LONG, "target too long",
+                "Path and query are longer than limits.target_bytes."),
+            Self::HeadTooLarge => ("head-too-large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head too large",
+                "The request has more headers, or more bytes of them, than the limits allow."),
+            Self::HttpVersion => ("http-version", StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP version not supported",
+                "usher speaks HTTP/1.1 and HTTP/2; HTTP/1.0 frames its bodies in ways that can be misread."),
+            Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "cannot decide now",
+                "Something that the decision needs (the store, the directory) does not answer; usher does not guess. Repeat the request later."),
+            Self::UpstreamUnavailable => ("upstream-unavailable", StatusCode::SERVICE_UNAVAILABLE, "upstream unavailable",
+                "No server of the upstream could be reached a moment ago. Nothing was sent; repeat the request later."),
+            Self::UpstreamConnect => ("upstream-connect", StatusCode::BAD_GATEWAY, "upstream not reached",
+                "No connection to the upstream could be made in time. Nothing was sent; the request can be repeated."),
+            Self::UpstreamTimeout => ("upstream-timeout", StatusCode::GATEWAY_TIMEOUT, "upstream too slow",
+                "The upstream did not answer in time. It may have acted on the request."),
+            Self::UpstreamFailed => ("upstream-failed", StatusCode::INTERNAL_SERVER_ERROR, "upstream broke off",
+                "The connection to the upstream broke after the request was sent. It may have acted on the request."),
+            Self::UpstreamBadResponse => ("upstream-bad-response", StatusCode::INTERNAL_SERVER_ERROR, "upstream response unusable",
+                "The response of the upstream can be read in two ways, or is none. It may have acted on the request."),
+        }
+    }
+}

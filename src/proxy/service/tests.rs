@@ -1,0 +1,131 @@
+use http::HeaderValue;
+
+use super::*;
+use crate::proxy::tests::limits;
+
+fn request(version: Version, target: &str, lines: &[(&'static str, &str)]) -> Request<()> {
+    let mut request = Request::builder().version(version).uri(target);
+    for (name, value) in lines {
+        request = request.header(*name, HeaderValue::from_str(value).unwrap());
+    }
+    request.body(()).unwrap()
+}
+
+fn code(request: &Request<()>) -> Result<(), &'static str> {
+    read(request, &limits())
+        .map(drop)
+        .map_err(|answer| answer.code.as_str())
+}
+
+const H1: Version = Version::HTTP_11;
+const H2: Version = Version::HTTP_2;
+
+#[test]
+fn the_decision_sees_host_and_target_as_sent() {
+    let one = request(H1, "/v1/apps/web?a=%20b", &[("host", "api.example:8443")]);
+    let (head, _) = read(&one, &limits()).unwrap();
+    assert_eq!(
+        (head.host, head.target),
+        ("api.example:8443", "/v1/apps/web?a=%20b")
+    );
+    let two = request(H2, "https://api.example/v1", &[]);
+    let (head, _) = read(&two, &limits()).unwrap();
+    assert_eq!((head.host, head.target), ("api.example", "/v1"));
+}
+
+#[test]
+fn exactly_one_host_is_needed() {
+    for (version, target, lines) in [
+        (H1, "/", &[][..]),
+        (H1, "/", &[("host", "")]),
+        (H1, "/", &[("host", "a"), ("host", "a")]),
+        (H1, "http://a/", &[]),
+        (H1, "http://a/", &[("host", "b")]),
+        (H1, "http://a/", &[("host", "A")]),
+        (H2, "/", &[("host", "a")]),
+        (H2, "http://a/", &[("host", "b")]),
+        (H2, "http://user@a/", &[]),
+    ] {
+        let request = request(version, target, lines);
+        assert_eq!(code(&request), Err("ambiguous"), "{target} {lines:?}");
+    }
+    for (version, target, lines) in [
+        (H1, "/", &[("host", "a")][..]),
+        (H1, "http://a/", &[("host", "a")]),
+        (H2, "http://a/", &[]),
+        (H2, "http://a/", &[("host", "a")]),
+    ] {
+        let request = request(version, target, lines);
+        assert_eq!(code(&request), Ok(()), "{target} {lines:?}");
+    }
+}
+
+#[test]
+fn a_host_is_a_name_or_address_with_an_optional_port() {
+    for good in [
+        "a",
+        "api.example",
+        "api.example:443",
+        "127.0.0.1:80",
+        "[::1]",
+        "[2001:db8::1]:8443",
+        "my_app.internal",
+    ] {
+        assert!(is_host(good), "{good}");
+    }
+    for bad in [
+        "", ".", "a.", "a.:80", ":80", "a:", "a:x", "a:+8", "a:65536", "a:80:80", "a b", "a,b",
+        "user@a", "a/b", "[::1", "[::1]x", "[]", "[a/b]", "::1", "é",
+    ] {
+        assert!(!is_host(bad), "{bad}");
+    }
+}
+
+#[test]
+fn bounds_are_inclusive() {
+    let limits = limits();
+    let long = format!("/{}", "a".repeat(limits.target_bytes - 1));
+    assert_eq!(code(&request(H1, &long, &[("host", "a")])), Ok(()));
+    let longer = format!("{long}a");
+    assert_eq!(
+        code(&request(H1, &longer, &[("host", "a")])),
+        Err("target-too-long")
+    );
+    let mut lines = vec![("accept", "*/*"); limits.headers - 1];
+    lines.push(("host", "a"));
+    assert_eq!(code(&request(H1, "/", &lines)), Ok(()));
+    lines.push(("accept", "*/*"));
+    assert_eq!(code(&request(H1, "/", &lines)), Err("head-too-large"));
+}
+
+#[test]
+fn old_versions_tunnels_and_echoes_are_refused() {
+    let host = [("host", "a")];
+    for version in [Version::HTTP_09, Version::HTTP_10, Version::HTTP_3] {
+        assert_eq!(code(&request(version, "/", &host)), Err("http-version"));
+    }
+    for method in [Method::CONNECT, Method::TRACE] {
+        let mut refused = request(H1, "/", &host);
+        *refused.method_mut() = method;
+        assert_eq!(code(&refused), Err("method-not-allowed"));
+    }
+    let star = request(H1, "*", &host);
+    assert_eq!(code(&star), Err("ambiguous"));
+}
+
+#[test]
+fn the_log_shows_objects_but_not_the_words_of_a_command() {
+    let words = ["rm".to_owned(), "secret".to_owned()];
+    let access = Access {
+        action: crate::macaroon::Action::READ,
+        org: Some(2001),
+        app: Some(3001),
+        machine: Some("m\n1"),
+        command: Some(&words),
+        ..Access::default()
+    };
+    assert_eq!(
+        Accesses(&[access]).to_string(),
+        r"r org=2001 app=3001 machine=m\n1 command=2 words"
+    );
+}

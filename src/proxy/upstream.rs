@@ -1,0 +1,367 @@
+//! Where permitted requests go: the servers of an upstream and the connections to them.
+//!
+//! Each worker thread has its own, so that nothing here is shared or locked.
+
+mod connect;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::time::Instant;
+
+pub(super) use connect::{ConnectError, LocalExecutor};
+
+use super::StartError;
+use super::body::{Link, RequestBody};
+use super::deadline::Deadline;
+use super::forward::ForwardError;
+use super::http1::{Http1, Sending};
+use super::tls;
+use crate::config::{self, ConnectionLimits, Protocol, Timeouts, UpstreamUrl};
+use crate::metrics::{Metrics, UpstreamMetrics};
+
+/// An upstream as all workers see it: secrets read, roots loaded, names resolved to types.
+#[derive(Clone, Debug)]
+pub(super) struct UpstreamPlan {
+    pub(super) name: Arc<str>,
+    pub(super) credential: Option<(HeaderName, HeaderValue)>,
+    servers: Vec<ServerPlan>,
+    protocol: Protocol,
+    metrics: UpstreamMetrics,
+}
+
+#[derive(Clone, Debug)]
+struct ServerPlan {
+    url: UpstreamUrl,
+    authority: Authority,
+    host: HeaderValue,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+impl UpstreamPlan {
+    pub(super) fn new(
+        upstream: &config::Upstream,
+        credential: Option<(HeaderName, HeaderValue)>,
+        metrics: &Metrics,
+    ) -> Result<Self, StartError> {
+        let name = Arc::from(upstream.name.as_str());
+        let tls = if upstream.urls.iter().any(|url| url.tls) {
+            Some(tls::client(upstream.ca.as_deref(), upstream.protocol)?)
+        } else {
+            None
+        };
+        let server = |url: &UpstreamUrl| ServerPlan::new(url, tls.as_ref(), &upstream.name);
+        Ok(Self {
+            credential,
+            servers: upstream
+                .urls
+                .iter()
+                .map(server)
+                .collect::<Result<_, StartError>>()?,
+            protocol: upstream.protocol,
+            metrics: metrics.upstream(&name),
+            name,
+        })
+    }
+}
+
+impl ServerPlan {
+    fn new(
+        url: &UpstreamUrl,
+        tls: Option<&Arc<ClientConfig>>,
+        upstream: &str,
+    ) -> Result<Self, StartError> {
+        let bad = || StartError::UpstreamHost {
+            upstream: upstream.to_owned(),
+            host: url.host.clone(),
+        };
+        let host = match url.host.contains(':') {
+            true => format!("[{}]", url.host),
+            false => url.host.clone(),
+        };
+        let default_port = if url.tls { 443 } else { 80 };
+        let authority = match url.port == default_port {
+            true => host,
+            false => format!("{host}:{}", url.port),
+        };
+        Ok(Self {
+            host: HeaderValue::from_str(&authority).map_err(|_| bad())?,
+            authority: Authority::try_from(authority).map_err(|_| bad())?,
+            tls: match tls.filter(|_| url.tls) {
+                Some(config) => {
+                    let name = ServerName::try_from(url.host.clone()).map_err(|_| bad())?;
+                    Some((Arc::clone(config), name))
+                }
+                None => None,
+            },
+            url: url.clone(),
+        })
+    }
+}
+
+/// An upstream of one worker.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) plan: UpstreamPlan,
+    servers: Vec<Rc<Server>>,
+    turn: Cell<usize>,
+}
+
+/// A response, and what carries the rest of it.
+pub(super) type Carried = (Response<Incoming>, Link);
+
+impl Upstream {
+    pub(super) fn new(plan: UpstreamPlan, limits: &ConnectionLimits) -> Self {
+        let server = |plan: &ServerPlan| {
+            Rc::new(Server {
+                plan: plan.clone(),
+                capacity: limits.idle_upstream,
+                idle: RefCell::default(),
+                shared: RefCell::default(),
+                connecting: tokio::sync::Mutex::new(()),
+                rests_until: Cell::new(None),
+            })
+        };
+        Self {
+            servers: plan.servers.iter().map(server).collect(),
+            plan,
+            turn: Cell::new(0),
+        }
+    }
+
+    /// Sends a request to the next server in turn, or, as long as no byte of it was written, to
+    /// the one after that.
+    pub(super) async fn send(
+        &self,
+        request: Request<RequestBody>,
+        timeouts: &Timeouts,
+    ) -> Result<Carried, ForwardError> {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        let mut request = request;
+        let mut error = ForwardError::NoneAlive;
+        for step in 0..self.servers.len() {
+            let index = turn.wrapping_add(step) % self.servers.len();
+            let Some(server) = self.servers.get(index) else {
+                continue;
+            };
+            if server.rests(Instant::now()) {
+                continue;
+            }
+            match self.send_to(server, request, timeouts).await {
+                Ok(carried) => return Ok(carried),
+                Err(Unsent::Failed(failed)) => return Err(failed),
+                Err(Unsent::Connect(back, why)) => {
+                    tracing::warn!(
+                        upstream = &*self.plan.name,
+                        server = server.plan.authority.as_str(),
+                        error = %why,
+                        "upstream not reached"
+                    );
+                    server
+                        .rests_until
+                        .set(Some(Instant::now() + REST_AFTER_FAILURE));
+                    error = ForwardError::Connect(why);
+                    request = *back;
+                }
+            }
+        }
+        Err(error)
+    }
+
+    async fn send_to(
+        &self,
+        server: &Rc<Server>,
+        request: Request<RequestBody>,
+        timeouts: &Timeouts,
+    ) -> Result<Carried, Unsent> {
+        let request = server.address(request, self.plan.protocol);
+        match self.plan.protocol {
+            Protocol::Http1 => self.send_http1(server, request, timeouts).await,
+            Protocol::Http2 => self.send_http2(server, request, timeouts).await,
+        }
+    }
+
+    async fn send_http1(
+        &self,
+        server: &Rc<Server>,
+        request: Request<RequestBody>,
+        timeouts: &Timeouts,
+    ) -> Result<Carried, Unsent> {
+        let mut request = request;
+        // A parked connection may have died; it says so before a byte is written, which makes
+        // it safe to take another, for any method.
+        loop {
+            let parked = server.take();
+            let fresh = parked.is_none();
+            let mut connection = match parked {
+                Some(parked) => parked,
+                None => match server.open_http1(timeouts.connect).await {
+                    Ok(opened) => opened,
+                    Err(why) => return Err(Unsent::Connect(Box::new(request), why)),
+                },
+            };
+            let sent = Instant::now();
+            match connection.send(request, sent, timeouts).await {
+                Sending::Answered(response) => {
+                    self.answered(fresh, sent);
+                    let link = Link::Http1(Some((connection, Rc::clone(server))));
+                    return Ok((response, link));
+                }
+                Sending::Unsent(back) if fresh => {
+                    return Err(Unsent::Connect(Box::new(back), ConnectError::Closed));
+                }
+                Sending::Unsent(back) => request = back,
+                Sending::Failed(error) => return Err(Unsent::Failed(error)),
+            }
+        }
+    }
+
+    async fn send_http2(
+        &self,
+        server: &Rc<Server>,
+        request: Request<RequestBody>,
+        timeouts: &Timeouts,
+    ) -> Result<Carried, Unsent> {
+        let mut request = request;
+        for attempt in 0..2 {
+            let (mut sender, fresh) = match server.share_http2(timeouts.connect).await {
+                Ok(shared) => shared,
+                Err(why) => return Err(Unsent::Connect(Box::new(request), why)),
+            };
+            let sent = Instant::now();
+            match connect::send_http2(&mut sender, request, sent, timeouts).await {
+                Sending::Answered(response) => {
+                    self.answered(fresh, sent);
+                    return Ok((response, Link::Http2(Deadline::default())));
+                }
+                Sending::Unsent(back) if attempt == 0 && !fresh => {
+                    server.shared.borrow_mut().take();
+                    request = back;
+                }
+                Sending::Unsent(back) => {
+                    return Err(Unsent::Connect(Box::new(back), ConnectError::Closed));
+                }
+                Sending::Failed(error) => return Err(Unsent::Failed(error)),
+            }
+        }
+        Err(Unsent::Connect(Box::new(request), ConnectError::Closed))
+    }
+
+    fn answered(&self, fresh: bool, sent: Instant) {
+        let metrics = &self.plan.metrics;
+        if fresh {
+            metrics.connected.inc();
+        } else {
+            metrics.reused.inc();
+        }
+        metrics.duration.observe(sent.elapsed());
+    }
+
+    /// Closes parked connections that are too old or that the server has closed.
+    pub(super) fn sweep(&self, now: Instant) {
+        for server in &self.servers {
+            server.sweep(now);
+        }
+    }
+}
+
+/// Why a server did not answer.
+enum Unsent {
+    /// No byte was written; the request can go to another server.
+    Connect(Box<Request<RequestBody>>, ConnectError),
+    /// It may have been read.
+    Failed(ForwardError),
+}
+
+/// One server of an upstream, and the connections of one worker to it.
+#[derive(Debug)]
+pub(super) struct Server {
+    plan: ServerPlan,
+    capacity: usize,
+    /// Parked connections, the last used last: it is taken first, so that the others can grow
+    /// old and go.
+    idle: RefCell<Vec<(Instant, Http1)>>,
+    shared: RefCell<Option<http2::SendRequest<RequestBody>>>,
+    connecting: tokio::sync::Mutex<()>,
+    rests_until: Cell<Option<Instant>>,
+}
+
+impl Server {
+    /// Keeps a connection for the next request, if it is fit and there is room.
+    pub(super) fn park(&self, connection: Http1) {
+        let mut connection = connection;
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < self.capacity && connection.rest() {
+            idle.push((Instant::now(), connection));
+        }
+    }
+
+    fn take(&self) -> Option<Http1> {
+        let (since, connection) = self.idle.borrow_mut().pop()?;
+        // The others are older still; the sweep closes them.
+        (since.elapsed() < IDLE_EXPIRY).then_some(connection)
+    }
+
+    fn sweep(&self, now: Instant) {
+        let fit = |(since, connection): &mut (Instant, Http1)| {
+            now.duration_since(*since) < IDLE_EXPIRY && connection.rest()
+        };
+        self.idle.borrow_mut().retain_mut(fit);
+    }
+
+    fn rests(&self, now: Instant) -> bool {
+        self.rests_until.get().is_some_and(|until| now < until)
+    }
+
+    /// Writes the server's name where the client's was; the path stays, byte for byte.
+    fn address(&self, request: Request<RequestBody>, protocol: Protocol) -> Request<RequestBody> {
+        let mut request = request;
+        match protocol {
+            Protocol::Http1 => {
+                *request.version_mut() = Version::HTTP_11;
+                let host = self.plan.host.clone();
+                request.headers_mut().insert(header::HOST, host);
+                if request.uri().authority().is_some() {
+                    *request.uri_mut() = origin_form(request.uri());
+                }
+            }
+            Protocol::Http2 => {
+                *request.version_mut() = Version::HTTP_2;
+                let mut parts = std::mem::take(request.uri_mut()).into_parts();
+                parts.authority = Some(self.plan.authority.clone());
+                parts.scheme = Some(match self.plan.url.tls {
+                    true => Scheme::HTTPS,
+                    false => Scheme::HTTP,
+                });
+                // All three parts are there, which is all that can be asked of them.
+                *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+            }
+        }
+        request
+    }
+}
+
+fn origin_form(uri: &Uri) -> Uri {
+    let path = uri.path_and_query().cloned();
+    Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
+}
+
+/// How long a parked connection is kept. Below the keep-alive of common servers (nginx 75 s,
+/// Apache and Go differ), since a request that meets a closing connection cannot be repeated.
+const IDLE_EXPIRY: Duration = Duration::from_secs(30);
+
+/// How long a server that could not be reached is passed over.
+const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;
