@@ -51,6 +51,29 @@ impl Keyed {
     }
 }
 
+/// HMAC-SHA256 under a key that is used once, of a message that comes as one byte and the rest.
+///
+/// Where the message fits one block, as nearly every caveat does, each of the two hashes is one
+/// call with both of its blocks.
+pub(super) fn mac_once(key: &[u8; 32], first: u8, rest: &[u8]) -> [u32; 8] {
+    if rest.len() > ONE_BLOCK {
+        return Keyed::new(key).mac(first, rest);
+    }
+    let mut block = started(rest, 1);
+    block[0] = first;
+    let length = rest.len().saturating_add(1);
+    let mut inner = INITIAL;
+    compress256(
+        &mut inner,
+        &[padded(key, 0x36), padded_end(block, length, length)],
+    );
+    let digest = to_bytes(&inner);
+    let last = padded_end(started(&digest, 0), digest.len(), digest.len());
+    let mut outer = INITIAL;
+    compress256(&mut outer, &[padded(key, 0x5c), last]);
+    outer
+}
+
 /// The words of a hash state as the digest they are.
 pub(super) fn to_bytes(words: &[u32; 8]) -> [u8; 32] {
     let mut bytes = [0; 32];
@@ -79,25 +102,45 @@ fn started(bytes: &[u8], at: usize) -> [u8; BLOCK] {
     block
 }
 
-/// Pads the last, partly filled block (RFC 6234, section 4.1): a one bit, zeros, and the length in
-/// bits of all that was hashed, which is the key block and `message` bytes.
+/// Hashes the last, partly filled block, and one more where its padding needs it.
 fn finish(state: &mut [u32; 8], mut block: [u8; BLOCK], used: usize, message: usize) {
-    if let Some(end) = block.get_mut(used) {
-        *end = 0x80;
-    }
-    // The length takes the last eight bytes.
-    if used >= BLOCK.saturating_sub(8) {
+    if used >= BLOCK - LENGTH {
+        if let Some(end) = block.get_mut(used) {
+            *end = 0x80;
+        }
         compress256(state, &[block]);
-        block = [0; BLOCK];
-    }
-    let bytes = u64::try_from(message)
-        .unwrap_or(u64::MAX)
-        .saturating_add(64);
-    if let Some(length) = block.last_chunk_mut() {
-        *length = bytes.saturating_mul(8).to_be_bytes();
+        // Nothing is left but the length.
+        block = with_length([0; BLOCK], message);
+    } else {
+        block = padded_end(block, used, message);
     }
     compress256(state, &[block]);
 }
+
+/// Pads a block whose padding fits it (RFC 6234, section 4.1): a one bit, zeros, and the length of
+/// all that was hashed, which is the key block and `message` bytes.
+fn padded_end(mut block: [u8; BLOCK], used: usize, message: usize) -> [u8; BLOCK] {
+    if let Some(end) = block.get_mut(used) {
+        *end = 0x80;
+    }
+    with_length(block, message)
+}
+
+fn with_length(mut block: [u8; BLOCK], message: usize) -> [u8; BLOCK] {
+    let bytes = u64::try_from(message)
+        .unwrap_or(u64::MAX)
+        .saturating_add(64);
+    if let Some(length) = block.last_chunk_mut::<LENGTH>() {
+        *length = bytes.saturating_mul(8).to_be_bytes();
+    }
+    block
+}
+
+/// The length in bits takes the last bytes of a block.
+const LENGTH: usize = 8;
+
+/// Bytes behind the first one of a message that leave room for the padding in its block.
+const ONE_BLOCK: usize = BLOCK - LENGTH - 2;
 
 const BLOCK: usize = 64;
 
@@ -132,6 +175,8 @@ mod tests {
             let expected: [u8; 32] = mac.finalize().into_bytes().into();
             let actual = Keyed::new(&key).mac(message[0], &message[1..]);
             assert_eq!(to_bytes(&actual), expected, "{len} bytes");
+            let once = mac_once(&key, message[0], &message[1..]);
+            assert_eq!(to_bytes(&once), expected, "{len} bytes, once");
         }
     }
 }

@@ -83,8 +83,13 @@ impl Bundle {
                 limit: limits.header_bytes,
             });
         }
+        let list = without_scheme(value);
+        let tokens = memchr::memchr_iter(b',', list.as_bytes())
+            .count()
+            .saturating_add(1);
         let mut bundle = Self::default();
-        for (position, part) in parts(without_scheme(value)).enumerate() {
+        bundle.tokens.reserve_exact(tokens.min(limits.tokens));
+        for (position, part) in parts(list).enumerate() {
             if position >= limits.tokens {
                 return Err(HeaderError::TooManyTokens {
                     limit: limits.tokens,

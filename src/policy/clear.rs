@@ -308,8 +308,8 @@ fn source(what: &'static str, named: &Text, actual: Option<&str>) -> Result<(), 
 
 /// Whether `now` is inside the window; both bounds are inclusive.
 ///
-/// The reference's clock overflows for bounds past [`LAST_SECOND`] and takes them for long past:
-/// such a not-after denies, such a not-before restricts nothing.
+/// The reference's clock overflows for bounds past the year 292277024627 and takes them for long
+/// past: such a not-after denies, such a not-before restricts nothing.
 pub fn window(not_before: i64, not_after: i64, now: i64) -> Result<(), Reason> {
     if now > not_after || not_after > LAST_SECOND {
         return Err(Reason::Expired);

@@ -78,7 +78,7 @@ impl Node {
     }
 }
 
-/// Visits every leaf that shares a path with `steps` and comes before it in [`search`]. The shape
+/// Visits every leaf that shares a path with `steps` and comes before it in the search. The shape
 /// of the shared path has `None` where both capture.
 fn overlapping<'a>(
     node: &'a Node,
