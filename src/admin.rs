@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -25,32 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// Whether decisions can be trusted, as far as somebody said that they cannot.
-#[derive(Debug, Default)]
-pub struct Readiness {
-    stale: Mutex<Option<Box<str>>>,
-}
-
-impl Readiness {
-    /// The authority is out of date: `/readyz` fails with this reason.
-    pub fn stale(&self, reason: &str) {
-        self.set(Some(reason.into()));
-    }
-
-    /// It is up to date again.
-    pub fn fresh(&self) {
-        self.set(None);
-    }
-
-    fn set(&self, reason: Option<Box<str>>) {
-        *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = reason;
-    }
-
-    fn reason(&self) -> Option<Box<str>> {
-        let stale = self.stale.lock();
-        stale.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
+/// Says why decisions cannot be made, if they cannot. Asked whenever `/readyz` is.
+pub(crate) type Readiness = Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
 
 /// The running admin listener. Dropping it ends its thread.
 #[derive(Debug)]
@@ -63,7 +39,7 @@ impl Admin {
     pub(crate) fn start(
         socket: StdListener,
         metrics: Arc<Metrics>,
-        readiness: Arc<Readiness>,
+        readiness: Readiness,
         drain: CancellationToken,
     ) -> io::Result<Self> {
         let end = CancellationToken::new();
@@ -101,10 +77,10 @@ impl Drop for Admin {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct State {
     metrics: Arc<Metrics>,
-    readiness: Arc<Readiness>,
+    readiness: Readiness,
     drain: CancellationToken,
     end: CancellationToken,
 }
@@ -177,9 +153,9 @@ impl State {
         if self.drain.is_cancelled() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
         }
-        match self.readiness.reason() {
-            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-            None => text(StatusCode::OK, "serving\n"),
+        match (self.readiness)() {
+            Ok(()) => text(StatusCode::OK, "serving\n"),
+            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         }
     }
 
@@ -226,7 +202,7 @@ mod tests {
     fn state() -> State {
         State {
             metrics: Arc::default(),
-            readiness: Arc::default(),
+            readiness: Arc::new(|| Ok(())),
             drain: CancellationToken::new(),
             end: CancellationToken::new(),
         }
@@ -250,14 +226,14 @@ mod tests {
 
     #[test]
     fn ready_until_stale_or_draining() {
-        let state = state();
+        let mut state = state();
         assert_eq!(ask(&state, "GET", "/readyz"), (200, "serving\n".into()));
-        state.readiness.stale("no revocations for 40 s");
+        state.readiness = Arc::new(|| Err("revocations cannot be read"));
         assert_eq!(
             ask(&state, "GET", "/readyz"),
-            (503, "no revocations for 40 s\n".into())
+            (503, "revocations cannot be read\n".into())
         );
-        state.readiness.fresh();
+        state.readiness = Arc::new(|| Ok(()));
         assert_eq!(ask(&state, "GET", "/readyz").0, 200);
         state.drain.cancel();
         assert_eq!(ask(&state, "GET", "/readyz"), (503, "draining\n".into()));

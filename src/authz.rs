@@ -1,25 +1,41 @@
 //! The decision: one request in, a [`Permit`] or a [`Denial`] out.
+//!
+//! Steps 3 to 7 of a request's life, in their order. Each refusal leaves at once, so whatever is
+//! not explicitly permitted is denied. Verifications are cached, decisions never are: revocation,
+//! windows, names and caveats are looked at anew for every request.
+
+mod bearer;
+mod cache;
+mod denial;
+mod explain;
+
+use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use crate::policy::Access;
+use crate::authority::{Authority, Snapshot};
+use crate::config::Config;
+use crate::macaroon::Text;
+use crate::metrics::Metrics;
+use crate::policy::{Access, AccessError, Fields, Rule, clear};
+use crate::route::{RouteError, RouteMatch, Target};
 
-/// Decides.
+pub use denial::{Denial, Unusable};
+
+use bearer::{Bearer, Candidate};
+use cache::VerificationCache;
+
+/// Decides. Shared by all threads.
 #[derive(Debug)]
-pub struct Authorizer;
-
-impl Authorizer {
-    /// Decides about one request at `now`, in seconds of Unix time.
-    pub fn authorize<'a>(&'a self, _head: &Head<'a>, _now: i64) -> Decision<'a> {
-        Decision {
-            route: None,
-            accesses: SmallVec::new(),
-            token: None,
-            verdict: Err(Denial::Unavailable("the decision is not linked in")),
-        }
-    }
+pub struct Authorizer {
+    config: Arc<Config>,
+    authority: Arc<Authority>,
+    location: Text,
+    cache: VerificationCache,
+    metrics: Arc<Metrics>,
 }
 
 /// What the decision looks at, borrowed from the request exactly as it came.
@@ -31,7 +47,7 @@ pub struct Head<'a> {
     pub host: &'a str,
     /// Path and query, raw bytes as sent.
     pub target: &'a str,
-    /// All headers.
+    /// All headers; `Authorization` is there at most once.
     pub headers: &'a HeaderMap,
 }
 
@@ -42,8 +58,10 @@ pub struct Decision<'a> {
     pub route: Option<usize>,
     /// What the route asked for, as far as it could be told.
     pub accesses: SmallVec<[Access<'a>; 1]>,
-    /// The permission token that was decisive, or the first one presented.
+    /// The permission token that was decisive, or the first usable one.
     pub token: Option<TokenRef>,
+    /// For the log, which may say more than the answer: what prohibits.
+    pub reason: Option<Box<str>>,
     /// The outcome.
     pub verdict: Result<Permit, Denial>,
 }
@@ -53,7 +71,7 @@ pub struct Decision<'a> {
 pub struct TokenRef {
     /// UUID of the nonce; the same for all tokens attenuated from one.
     pub uuid: Uuid,
-    /// First 8 bytes of the SHA-256 of the last tail's digest: tells attenuations of one token apart.
+    /// First 8 bytes of the last tail's digest: tells attenuations of one token apart.
     pub fingerprint: [u8; 8],
 }
 
@@ -105,48 +123,196 @@ impl Permit {
     }
 }
 
-/// Why a request is refused, with what its sender is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Denial {
-    /// The target can be read two ways: 400, and the connection is closed.
-    Ambiguous(&'static str),
-    /// The query or a header that the access needs is missing, repeated or undeclared: 400.
-    BadField(Box<str>),
-    /// No usable token: 401.
-    Unauthenticated(Unusable),
-    /// Verified, but prohibited: 403, with the caveat and what would satisfy it.
-    Prohibited(Box<str>),
-    /// No such name: 404, or the same 403 as for one that is not the bearer's.
-    UnknownName(Box<str>),
-    /// No such route: 404.
-    NoRoute,
-    /// The path is routed, the method is not: 405, with the methods that are.
-    NoMethod(Box<str>),
-    /// A host that no route has: 421.
-    Misdirected,
-    /// The directory or the store cannot answer: 503.
-    Unavailable(&'static str),
+impl Authorizer {
+    /// An authorizer for one configuration, with an empty cache.
+    pub fn new(config: Arc<Config>, authority: Arc<Authority>, metrics: Arc<Metrics>) -> Self {
+        let location = authority.location().clone();
+        let cache = VerificationCache::new(&config.cache);
+        Self {
+            config,
+            authority,
+            location,
+            cache,
+            metrics,
+        }
+    }
+
+    /// Decides about one request at `now`, in seconds of Unix time.
+    pub fn authorize<'a>(&'a self, head: &Head<'a>, now: i64) -> Decision<'a> {
+        let mut decision = Decision {
+            route: None,
+            accesses: SmallVec::new(),
+            token: None,
+            reason: None,
+            verdict: Err(Denial::NoRoute),
+        };
+        decision.verdict = self.decide(head, now, &mut decision);
+        decision
+    }
+
+    /// Whether decisions can be made. While the store cannot be read a revocation may have been
+    /// missed, and everything is denied.
+    pub fn ready(&self) -> Result<(), &'static str> {
+        if self.authority.fresh(Instant::now()) {
+            Ok(())
+        } else {
+            Err("revocations cannot be read")
+        }
+    }
+
+    fn decide<'a>(
+        &'a self,
+        head: &Head<'a>,
+        now: i64,
+        said: &mut Decision<'a>,
+    ) -> Result<Permit, Denial> {
+        let target = Target::parse(head.target)?;
+        let matched = self.config.table.find(head.method, head.host, &target);
+        if let Ok(RouteMatch { route, .. }) | Err(RouteError::Segment { route, .. }) = &matched {
+            said.route = Some(*route);
+        }
+        if let Ok(RouteMatch { route, .. }) = &matched
+            && let Some(Rule::Public) = self.config.routes.get(*route).map(|route| &route.rule)
+        {
+            self.check_query(*route, &target)?;
+            let identity = Identity::default();
+            return Ok(Permit {
+                route: *route,
+                identity,
+                not_after: None,
+            });
+        }
+        self.ready().map_err(Denial::Unavailable)?;
+        let snapshot = self.authority.snapshots().load();
+        let bearer = self.bearer(head.headers, &snapshot, now)?;
+        let usable = bearer.usable(&snapshot.revocations, now)?;
+        said.token = usable.first().map(|candidate| candidate.token);
+        // Only a bearer of a usable token learns which routes there are.
+        let RouteMatch {
+            route: index,
+            captures,
+        } = matched?;
+        let route = self.config.routes.get(index).ok_or(Denial::NoRoute)?;
+        self.check_query(index, &target)?;
+        let fields = Fields {
+            captures,
+            query: target.query(),
+            headers: head.headers,
+        };
+        match &route.rule {
+            Rule::Public => return Err(Denial::NoRoute),
+            Rule::Authenticated => {}
+            rule @ Rule::Accesses(_) => {
+                said.accesses = match rule.accesses(&fields, &self.config.directory) {
+                    Ok(accesses) => accesses,
+                    Err(error) => return Err(self.no_access(error, said)),
+                };
+            }
+        }
+        let decisive = self.decisive(&usable, now, said)?;
+        let first = decisive.first().ok_or(Denial::NoRoute)?;
+        said.token = Some(first.token);
+        Ok(Permit {
+            route: index,
+            identity: Identity {
+                token: Some(first.token.uuid),
+                org: said.accesses.first().and_then(|access| access.org),
+                app: said
+                    .accesses
+                    .first()
+                    .and_then(|access| access.app)
+                    .filter(|app| *app != 0),
+                user: first.user,
+            },
+            not_after: decisive.iter().map(|candidate| candidate.not_after).min(),
+        })
+    }
+
+    /// Every key of the query must be declared: the upstream might know one that usher does not.
+    fn check_query(&self, route: usize, target: &Target<'_>) -> Result<(), Denial> {
+        let route = self.config.routes.get(route).ok_or(Denial::NoRoute)?;
+        Ok(route.query.check(&target.query())?)
+    }
+
+    /// The verified tokens of the request, from the cache if they were verified before.
+    fn bearer(
+        &self,
+        headers: &HeaderMap,
+        snapshot: &Snapshot,
+        now: i64,
+    ) -> Result<Arc<Bearer>, Unusable> {
+        let header = headers
+            .get(http::header::AUTHORIZATION)
+            .ok_or(Unusable::Missing)?;
+        if let Some(known) = self.cache.get(header.as_bytes(), snapshot.generation) {
+            self.metrics.cache_hits.inc();
+            return known;
+        }
+        self.metrics.cache_misses.inc();
+        let value = header
+            .to_str()
+            .map_err(|_| Unusable::Malformed(NOT_ASCII.into()))?;
+        let limits = &self.config.token_limits;
+        let chains = |key: &[u8]| self.cache.chain(key, snapshot.generation);
+        let verified = Bearer::verify(value, &self.location, snapshot, limits, &chains);
+        self.cache
+            .keep(header.as_bytes(), snapshot.generation, &verified, now);
+        verified.map(|(bearer, _)| bearer)
+    }
+
+    /// For each access the first token that permits it; without accesses, the first token.
+    fn decisive<'b>(
+        &self,
+        usable: &[&'b Candidate],
+        now: i64,
+        said: &mut Decision<'_>,
+    ) -> Result<SmallVec<[&'b Candidate; 1]>, Denial> {
+        if said.accesses.is_empty() {
+            return Ok(usable.iter().take(1).copied().collect());
+        }
+        let mut decisive = SmallVec::new();
+        for access in &said.accesses {
+            let permits =
+                |token: &&&Candidate| clear(token.verified.caveats(), access, now).is_ok();
+            match usable.iter().find(permits) {
+                Some(token) => decisive.push(*token),
+                None => {
+                    let detail = explain::prohibited(usable, access, now);
+                    let public = self.config.directory.public_names() || !detail.hints_at_names;
+                    let told = if public {
+                        &detail.text
+                    } else {
+                        explain::NAMES_ARE_SECRET
+                    };
+                    let denial = Denial::Prohibited(told.into());
+                    said.reason = Some(detail.text.into());
+                    return Err(denial);
+                }
+            }
+        }
+        Ok(decisive)
+    }
+
+    /// A request that the directory and the route cannot turn into accesses.
+    fn no_access(&self, error: AccessError, said: &mut Decision<'_>) -> Denial {
+        let text = error.to_string();
+        said.reason = Some(text.as_str().into());
+        let public = self.config.directory.public_names();
+        match error {
+            AccessError::UnknownName(_) if public => Denial::UnknownName(text.into()),
+            AccessError::Contradiction(_) if public => Denial::Prohibited(text.into()),
+            AccessError::UnknownName(_) | AccessError::Contradiction(_) => {
+                Denial::Prohibited(explain::NAMES_ARE_SECRET.into())
+            }
+            AccessError::Nothing | AccessError::Invalid(_) => Denial::Prohibited(text.into()),
+            AccessError::Missing(_)
+            | AccessError::Empty(_)
+            | AccessError::Repeated(_)
+            | AccessError::NotAnId(_)
+            | AccessError::NotBoolean(_)
+            | AccessError::UndeclaredKey(_) => Denial::BadField(text.into()),
+        }
+    }
 }
 
-/// Why no token in the request is usable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unusable {
-    /// No credential at all.
-    Missing,
-    /// No token in the header decodes; what is wrong with it.
-    Malformed(Box<str>),
-    /// No key for the nonce.
-    UnknownKey,
-    /// The signature is wrong.
-    BadSignature,
-    /// The window has closed.
-    Expired,
-    /// The window has not opened yet.
-    NotYetValid,
-    /// Revoked.
-    Revoked,
-    /// A third party has to discharge first: its location, and the ticket, base64.
-    Undischarged(Box<[(Box<str>, Box<str>)]>),
-    /// A discharge is there but does not verify.
-    BadDischarge(Box<str>),
-}
+const NOT_ASCII: &str = "the credential holds characters that no token has";

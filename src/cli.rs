@@ -11,6 +11,7 @@ mod key;
 mod ledger;
 mod names;
 mod revoke;
+mod serve;
 mod text;
 mod verify;
 
@@ -24,10 +25,12 @@ use uuid::Uuid;
 use crate::authority::{Authority, AuthorityError};
 use crate::config::{self, Config, ConfigError};
 use crate::macaroon::{AttenuateError, Defect, HeaderError, JsonError};
+use crate::proxy::StartError;
 
 pub use console::Console;
 pub use credential::Secret;
 pub use names::UnknownName;
+pub use serve::log_to_stderr;
 pub use text::Lifetime;
 
 /// An authorizing reverse proxy for APIs that are called with Fly.io macaroons.
@@ -272,6 +275,11 @@ pub fn check(args: &ConfigFile, console: &mut Console<'_>) -> Result<(), CliErro
     check::run(&args.config, console)
 }
 
+/// Runs `usher serve`.
+pub fn serve(args: &ConfigFile, console: &mut Console<'_>) -> Result<(), CliError> {
+    serve::run(args, console)
+}
+
 /// The first half of `usher serve`: reads the configuration, prints its warnings, opens the
 /// authority and starts to follow its store.
 pub fn prepare(
@@ -352,9 +360,12 @@ pub enum CliError {
         /// Why.
         cause: AttenuateError,
     },
-    /// A command that this build does not have.
-    #[error("this build of usher has no `usher {0}`")]
-    Absent(&'static str),
+    /// The proxy cannot start, or stopped by itself.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// No handler for signals.
+    #[error("signals cannot be waited for")]
+    Signals(#[source] std::io::Error),
     /// Something else than what can be revoked.
     #[error(
         "neither a UUID nor a token; `usher token list` has the UUIDs, `usher token inspect` shows a token's"

@@ -36,8 +36,8 @@ fn main() -> ExitCode {
 
 fn run(command: &Command, console: &mut Console<'_>) -> Result<Answer, CliError> {
     match command {
-        Command::Demo(_) => Err(CliError::Absent("demo")),
-        Command::Serve(_) => Err(CliError::Absent("serve")),
+        Command::Demo(_) => Ok(Answer::No),
+        Command::Serve(args) => cli::serve(args, console).map(|()| Answer::Yes),
         Command::Check(args) => cli::check(args, console).map(|()| Answer::Yes),
         Command::Token(command) => cli::token(command, console),
         Command::Key(command) => cli::key(command, console).map(|()| Answer::Yes),
@@ -54,6 +54,7 @@ fn exit_code(error: &CliError) -> ExitCode {
         CliError::Usage(error) => {
             u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
         }
+        CliError::Start(error) if error.is_configuration() => ExitCode::from(78),
         CliError::Output(_) if is_broken_pipe(error) => ExitCode::SUCCESS,
         CliError::Authority(_)
         | CliError::Name(_)
@@ -66,7 +67,8 @@ fn exit_code(error: &CliError) -> ExitCode {
         | CliError::Caveats { .. }
         | CliError::Attenuate { .. }
         | CliError::NotRevocable
-        | CliError::Absent(_)
+        | CliError::Start(_)
+        | CliError::Signals(_)
         | CliError::NotOurs { .. } => ExitCode::FAILURE,
     }
 }

@@ -56,7 +56,6 @@ pub struct Server {
     workers: Vec<Vec<Bound>>,
     addresses: Vec<SocketAddr>,
     admin: Option<(TcpListener, SocketAddr)>,
-    readiness: Arc<Readiness>,
 }
 
 impl Server {
@@ -132,7 +131,6 @@ impl Server {
             workers,
             addresses,
             admin,
-            readiness: Arc::default(),
         })
     }
 
@@ -146,11 +144,6 @@ impl Server {
         self.admin.as_ref().map(|(_, address)| *address)
     }
 
-    /// What `/readyz` says, for whoever knows that decisions cannot be trusted.
-    pub fn readiness(&self) -> Arc<Readiness> {
-        Arc::clone(&self.readiness)
-    }
-
     /// Starts a thread for each worker, and one for the admin listener.
     ///
     /// # Errors
@@ -161,7 +154,9 @@ impl Server {
         let admin = match self.admin {
             Some((socket, _)) => {
                 let metrics = Arc::clone(&self.shared.metrics);
-                let admin = Admin::start(socket, metrics, self.readiness, shutdown.drain.clone());
+                let decider = self.shared.decider.clone();
+                let readiness: Readiness = Arc::new(move || decider.ready());
+                let admin = Admin::start(socket, metrics, readiness, shutdown.drain.clone());
                 Some(admin.map_err(StartError::Thread)?)
             }
             None => None,
@@ -280,6 +275,22 @@ fn credential(credential: &Credential) -> Result<(HeaderName, HeaderValue), Star
     })?;
     value.set_sensitive(true);
     Ok((credential.header.clone(), value))
+}
+
+impl StartError {
+    /// Whether the configuration, or a file or variable it names, is what must be mended.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Pem { .. }
+            | Self::Tls(_)
+            | Self::NoRoots
+            | Self::UpstreamHost { .. }
+            | Self::SecretEnv { .. }
+            | Self::SecretFile { .. }
+            | Self::SecretBytes { .. } => true,
+            Self::Bind { .. } | Self::Thread(_) | Self::Random(_) | Self::Stopped => false,
+        }
+    }
 }
 
 /// Why a server cannot start, or stopped by itself.

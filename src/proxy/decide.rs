@@ -22,4 +22,13 @@ impl Decider {
             Self::Test(decide) => decide(head),
         }
     }
+
+    /// Whether decisions can be made; if not, why.
+    pub(super) fn ready(&self) -> Result<(), &'static str> {
+        match self {
+            Self::Authorizer(authorizer) => authorizer.ready(),
+            #[cfg(test)]
+            Self::Test(_) => Ok(()),
+        }
+    }
 }

@@ -16,7 +16,7 @@ use super::forward::forward;
 use super::headers::Sieve;
 use super::respond::{Answer, Caller, Code};
 use super::worker::Worker;
-use crate::authz::{Decision, Denial, Head, Permit};
+use crate::authz::{Decision, Denial, Head, Permit, TokenRef};
 use crate::clock;
 use crate::config::ConnectionLimits;
 use crate::policy::Access;
@@ -110,7 +110,7 @@ fn read<'a, B>(
         let why = format!("the target is longer than {} bytes", limits.target_bytes);
         return Err(Answer::new(Code::TargetTooLong, why).closing());
     }
-    let ambiguous = |why| Answer::from(Denial::Ambiguous(why));
+    let ambiguous = |why: &'static str| Answer::from(Denial::Ambiguous(why.into()));
     if !target.starts_with('/') {
         return Err(ambiguous("the target is not a path"));
     }
@@ -190,7 +190,8 @@ fn is_host(text: &str) -> bool {
 struct Record<'a> {
     route: Option<usize>,
     access: String,
-    token: Option<crate::authz::TokenRef>,
+    token: Option<TokenRef>,
+    reason: Option<Box<str>>,
     method: &'a Method,
     id: &'a DecisionId,
 }
@@ -201,6 +202,7 @@ impl<'a> Record<'a> {
             route: None,
             access: String::new(),
             token: None,
+            reason: None,
             method,
             id,
         }
@@ -216,6 +218,7 @@ impl<'a> Record<'a> {
             route: decision.route,
             access,
             token: decision.token,
+            reason: decision.reason.clone(),
             method,
             id,
         }
@@ -244,6 +247,7 @@ impl<'a> Record<'a> {
             access = self.access,
             verdict,
             code,
+            reason = self.reason.as_deref(),
             token = self.token.map(|token| tracing::field::display(token.uuid)),
             fingerprint = self
                 .token

@@ -105,7 +105,7 @@ fn each_status_has_its_header() {
     let (response, _) = respond(Denial::Unavailable("the store does not answer"));
     assert_eq!(response.status(), 503);
     assert_eq!(line(&response, "retry-after"), Some("1"));
-    let (response, _) = respond(Denial::Ambiguous("dot segment"));
+    let (response, _) = respond(Denial::Ambiguous("dot segment".into()));
     assert_eq!(response.status(), 400);
     assert_eq!(line(&response, "connection"), Some("close"));
 }

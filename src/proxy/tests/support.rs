@@ -60,6 +60,7 @@ fn decide<'a>(head: &Head<'a>) -> Decision<'a> {
         route: Some(0),
         accesses: SmallVec::new(),
         token: None,
+        reason: None,
         verdict: if path.starts_with("/denied") {
             Err(Denial::Prohibited("caveat 1 of token 1".into()))
         } else {

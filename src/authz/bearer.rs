@@ -1,0 +1,254 @@
+//! From the credential header to verified tokens, and which of them are usable now.
+
+use std::sync::{Arc, OnceLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use smallvec::SmallVec;
+
+use super::TokenRef;
+use super::denial::Unusable;
+use crate::authority::{Revocations, Snapshot};
+use crate::macaroon::{
+    Bundle, Caveat, Defect, KnownChain, Limits, Tail, TailDigest, Text, ThirdParty, Token,
+    Verified, Verifier, VerifyError, undischarged,
+};
+use crate::policy::{Reason, window};
+
+/// The tokens of one header that verify. What depends on time or revocation is not decided yet.
+#[derive(Debug)]
+pub(super) struct Bearer {
+    /// Permission tokens in the order of the header; at least one.
+    candidates: Vec<Candidate>,
+}
+
+/// A permission token that verifies.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    /// Position among the tokens of the header, from 0.
+    pub(super) position: usize,
+    pub(super) token: TokenRef,
+    pub(super) verified: Verified,
+    /// The user, from a trusted attestation.
+    pub(super) user: Option<u64>,
+    /// The first second of every window that is no part of another caveat.
+    not_before: i64,
+    /// The last second of them all.
+    pub(super) not_after: i64,
+    /// What to tell the bearer when a discharge has expired.
+    renewable: Box<[(Box<str>, Box<str>)]>,
+    /// Computed for tokens whose lineage has a revocation.
+    digests: OnceLock<Box<[TailDigest]>>,
+}
+
+/// The chain of each verified token, by nonce, for tokens attenuated from it.
+pub(super) type Chains = Vec<(Box<[u8]>, Arc<KnownChain>)>;
+
+impl Bearer {
+    /// Verifies every permission token of a header value.
+    pub(super) fn verify(
+        value: &str,
+        location: &Text,
+        snapshot: &Snapshot,
+        limits: &Limits,
+        known: &dyn Fn(&[u8]) -> Option<Arc<KnownChain>>,
+    ) -> Result<(Arc<Self>, Chains), Unusable> {
+        let bundle = Bundle::parse(value, limits)
+            .map_err(|error| Unusable::Malformed(error.to_string().into()))?;
+        let verifier = Verifier {
+            location,
+            key: &|id| snapshot.keys.key(id),
+            third_parties: &snapshot.third_parties,
+            limits,
+            known: &|token| is_long(token).then(|| known(token.nonce())).flatten(),
+        };
+        let mut candidates = Vec::new();
+        let mut chains = Vec::new();
+        let mut nearest = None;
+        for (position, token) in bundle.tokens.iter().enumerate() {
+            if !verifier.is_permission(token) {
+                continue;
+            }
+            match verifier.verify(&bundle, position, token) {
+                Ok(verified) => {
+                    if is_long(token) {
+                        let chain = Arc::new(KnownChain::of(token, &verified));
+                        chains.push((token.nonce().into(), chain));
+                    }
+                    candidates.push(Candidate::new(position, token, verified));
+                }
+                Err(error) => nearest = nearest.max(Some(unusable(error, &bundle, token))),
+            }
+        }
+        if candidates.is_empty() {
+            return Err(nearest.unwrap_or_else(|| no_permission(&bundle)));
+        }
+        Ok((Arc::new(Self { candidates }), chains))
+    }
+
+    /// The tokens that are usable now: not revoked, and every window open. Never empty.
+    pub(super) fn usable(
+        &self,
+        revocations: &Revocations,
+        now: i64,
+    ) -> Result<SmallVec<[&Candidate; 2]>, Unusable> {
+        let mut usable = SmallVec::new();
+        let mut nearest = Unusable::Missing;
+        for candidate in &self.candidates {
+            match candidate.usable(revocations, now) {
+                Ok(()) => usable.push(candidate),
+                Err(error) => nearest = nearest.max(error),
+            }
+        }
+        if usable.is_empty() {
+            Err(nearest)
+        } else {
+            Ok(usable)
+        }
+    }
+
+    /// The last second at which any of the tokens is usable.
+    pub(super) fn not_after(&self) -> i64 {
+        self.candidates
+            .iter()
+            .map(|candidate| candidate.not_after)
+            .max()
+            .unwrap_or(i64::MIN)
+    }
+
+    /// Bytes it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        self.candidates
+            .iter()
+            .map(|candidate| candidate.verified.weight() + size_of::<Candidate>())
+            .sum()
+    }
+
+    /// Spreads expiry: differs between tokens, the same for one token.
+    pub(super) fn jitter(&self) -> u8 {
+        self.candidates
+            .first()
+            .map_or(0, |candidate| candidate.token.fingerprint[0])
+    }
+}
+
+impl Candidate {
+    fn new(position: usize, token: &Token, verified: Verified) -> Self {
+        let digest = verified
+            .tails()
+            .last()
+            .map(Tail::digest)
+            .unwrap_or_default();
+        let (fingerprint, _) = digest.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        let mut candidate = Self {
+            position,
+            token: TokenRef {
+                uuid: token.uuid(),
+                fingerprint: *fingerprint,
+            },
+            user: None,
+            not_before: i64::MIN,
+            not_after: i64::MAX,
+            renewable: tickets(token.caveats().iter().filter_map(Caveat::third_party)),
+            verified,
+            digests: OnceLock::new(),
+        };
+        for caveat in candidate.verified.caveats() {
+            if let Caveat::ValidityWindow {
+                not_before,
+                not_after,
+            } = caveat
+            {
+                candidate.not_before = candidate.not_before.max(*not_before);
+                candidate.not_after = candidate.not_after.min(*not_after);
+            } else if let Caveat::FlyioUserId(user) = caveat {
+                candidate.user = Some(*user);
+            }
+        }
+        candidate
+    }
+
+    fn usable(&self, revocations: &Revocations, now: i64) -> Result<(), Unusable> {
+        let digests = || {
+            self.digests
+                .get_or_init(|| self.verified.tails().iter().map(Tail::digest).collect())
+        };
+        if revocations.revoked(&self.token.uuid, digests) {
+            return Err(Unusable::Revoked);
+        }
+        // The two bounds are the strictest of all windows, unless one of them lies past what the
+        // reference's clock can hold; then every window is asked.
+        if self.not_before <= now && now <= self.not_after && self.not_after <= PLAIN_SECONDS {
+            return Ok(());
+        }
+        self.verified
+            .caveats()
+            .enumerate()
+            .try_for_each(|(at, caveat)| {
+                let Caveat::ValidityWindow {
+                    not_before,
+                    not_after,
+                } = caveat
+                else {
+                    return Ok(());
+                };
+                match window(*not_before, *not_after, now) {
+                    Ok(()) => Ok(()),
+                    Err(Reason::NotYetValid) => Err(Unusable::NotYetValid),
+                    Err(_) if self.is_of_discharge(at) => {
+                        Err(Unusable::Undischarged(self.renewable.clone()))
+                    }
+                    Err(_) => Err(Unusable::Expired),
+                }
+            })
+    }
+
+    fn is_of_discharge(&self, caveat: usize) -> bool {
+        self.verified
+            .origin(caveat)
+            .is_some_and(|origin| origin.token != self.position)
+    }
+}
+
+/// Whether a token has so many caveats that looking for a known chain pays.
+fn is_long(token: &Token) -> bool {
+    token.caveats().len() >= LONG
+}
+
+fn unusable(error: VerifyError, bundle: &Bundle, token: &Token) -> Unusable {
+    match error {
+        VerifyError::UnknownKey => Unusable::UnknownKey,
+        VerifyError::Signature => Unusable::BadSignature,
+        VerifyError::Undischarged { .. } => {
+            Unusable::Undischarged(tickets(undischarged(bundle, token)))
+        }
+        VerifyError::Bound { .. }
+        | VerifyError::Attestation { .. }
+        | VerifyError::VerifierKey { .. }
+        | VerifyError::Discharge { .. } => Unusable::BadDischarge(error.to_string().into()),
+    }
+}
+
+fn no_permission(bundle: &Bundle) -> Unusable {
+    let text = match (bundle.defects.first(), bundle.tokens.is_empty()) {
+        (Some(defect), true) => Defect::to_string(defect),
+        _ => "none of the tokens is a permission token of this authority".to_owned(),
+    };
+    Unusable::Malformed(text.into())
+}
+
+/// Location and ticket of each, for a client that fetches discharges.
+fn tickets<'a>(third_parties: impl Iterator<Item = &'a ThirdParty>) -> Box<[(Box<str>, Box<str>)]> {
+    let ticket = |third_party: &ThirdParty| {
+        let ticket = STANDARD.encode(third_party.ticket.as_bytes());
+        (third_party.location.to_string().into(), ticket.into())
+    };
+    third_parties.map(ticket).collect()
+}
+
+/// From this many caveats on a token's chain is remembered and looked for. Below, computing it
+/// costs about as much as the look-up.
+const LONG: usize = 4;
+
+/// Up to here, in Unix seconds (the year 2286), plain comparison of window bounds is exact.
+const PLAIN_SECONDS: i64 = 9_999_999_999;

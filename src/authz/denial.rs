@@ -1,0 +1,85 @@
+//! Why a request is refused.
+
+use std::borrow::Cow;
+
+use crate::policy::AccessError;
+use crate::route::{RouteError, TargetError};
+
+/// Why a request is refused, with what its sender is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The request can be read two ways: 400, and the connection is closed.
+    Ambiguous(Cow<'static, str>),
+    /// The path, the query or a header is not what the route asks for: 400.
+    BadField(Box<str>),
+    /// No usable token: 401.
+    Unauthenticated(Unusable),
+    /// Verified, but prohibited: 403, with the caveat and what would satisfy it.
+    Prohibited(Box<str>),
+    /// No such name: 404.
+    UnknownName(Box<str>),
+    /// No such route: 404.
+    NoRoute,
+    /// The path is routed, the method is not: 405, with the methods that are.
+    NoMethod(Box<str>),
+    /// A host that no route has: 421.
+    Misdirected,
+    /// The directory or the store cannot answer: 503.
+    Unavailable(&'static str),
+}
+
+/// Why no token in the request is usable, from the farthest to the nearest to being one.
+///
+/// Of several tokens the one that comes last here is told: it is what its bearer can mend.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unusable {
+    /// No credential at all.
+    Missing,
+    /// No token in the header decodes; what is wrong with it.
+    Malformed(Box<str>),
+    /// No key for the nonce.
+    UnknownKey,
+    /// The signature is wrong.
+    BadSignature,
+    /// A discharge is there but does not verify.
+    BadDischarge(Box<str>),
+    /// Revoked.
+    Revoked,
+    /// The window has closed.
+    Expired,
+    /// The window has not opened yet.
+    NotYetValid,
+    /// Third parties have to discharge first, or anew: of each its location, and the ticket in
+    /// base64.
+    Undischarged(Box<[(Box<str>, Box<str>)]>),
+}
+
+impl From<Unusable> for Denial {
+    fn from(unusable: Unusable) -> Self {
+        Self::Unauthenticated(unusable)
+    }
+}
+
+impl From<TargetError> for Denial {
+    fn from(error: TargetError) -> Self {
+        Self::Ambiguous(error.to_string().into())
+    }
+}
+
+impl From<RouteError> for Denial {
+    fn from(error: RouteError) -> Self {
+        match error {
+            RouteError::NoRoute => Self::NoRoute,
+            RouteError::NoMethod { allow } => Self::NoMethod(allow),
+            RouteError::NoHost => Self::Misdirected,
+            RouteError::Segment { .. } => Self::BadField(error.to_string().into()),
+        }
+    }
+}
+
+/// An undeclared query key; everything else about fields is judged with the directory.
+impl From<AccessError> for Denial {
+    fn from(error: AccessError) -> Self {
+        Self::BadField(error.to_string().into())
+    }
+}

@@ -1,0 +1,122 @@
+//! A denial in words: which caveat of which token prohibits, and what would satisfy it.
+
+use super::bearer::Candidate;
+use crate::macaroon::{Caveat, describe};
+use crate::policy::{Access, Prohibition, Reason, clear};
+
+/// What a denial says.
+pub(super) struct Detail {
+    pub(super) text: String,
+    /// Whether it tells names that are not the bearer's from names that nobody has.
+    pub(super) hints_at_names: bool,
+}
+
+/// Told instead where names are no public namespace: an unknown name, and one that belongs to
+/// somebody else, must look the same.
+pub(super) const NAMES_ARE_SECRET: &str = "no such name, or none that your tokens may touch; \
+     the proxy's decision log has the details";
+
+/// Why none of the tokens permits the access.
+pub(super) fn prohibited(usable: &[&Candidate], access: &Access<'_>, now: i64) -> Detail {
+    let mut detail = Detail {
+        text: String::new(),
+        hints_at_names: false,
+    };
+    for candidate in usable {
+        let Err(prohibition) = clear(candidate.verified.caveats(), access, now) else {
+            continue;
+        };
+        if !detail.text.is_empty() {
+            detail.text.push_str("; ");
+        }
+        detail
+            .text
+            .push_str(&sentence(candidate, access, prohibition));
+        detail.hints_at_names |=
+            matches!(prohibition.reason, Reason::Resource("organization" | "app"));
+    }
+    detail
+}
+
+fn sentence(candidate: &Candidate, access: &Access<'_>, prohibition: Prohibition) -> String {
+    let Prohibition {
+        caveat: at,
+        nested,
+        reason,
+    } = prohibition;
+    let place = candidate
+        .verified
+        .origin(at)
+        .map_or_else(String::new, |origin| {
+            let of = if origin.token == candidate.position {
+                ""
+            } else {
+                " (a discharge)"
+            };
+            format!(
+                "token {}{of}, caveat {}",
+                origin.token + 1,
+                origin.caveat + 1
+            )
+        });
+    let caveat = candidate
+        .verified
+        .caveats()
+        .nth(at)
+        .map_or_else(String::new, |caveat| match (caveat, nested) {
+            (Caveat::IfPresent { ifs, .. }, Some(inner)) => {
+                let inner = ifs
+                    .iter()
+                    .flatten()
+                    .nth(inner)
+                    .map(describe)
+                    .unwrap_or_default();
+                format!("IfPresent > {inner}")
+            }
+            (caveat, _) => describe(caveat),
+        });
+    format!("{place}, {caveat}: {reason}; {}", remedy(access, reason))
+}
+
+/// What would satisfy the caveat.
+fn remedy(access: &Access<'_>, reason: Reason) -> String {
+    let text = |value: Option<&str>| match value {
+        Some("") => "any".to_owned(),
+        Some(value) => format!("{value:?}"),
+        None => "it".to_owned(),
+    };
+    let id = |value: Option<u64>| match value {
+        Some(0) => "any".to_owned(),
+        Some(id) => id.to_string(),
+        None => "it".to_owned(),
+    };
+    match reason {
+        Reason::Resource(what) => {
+            let wanted = match what {
+                "organization" => id(access.org),
+                "app" => id(access.app),
+                "volume" => text(access.volume),
+                "machine" => text(access.machine),
+                "machine feature" => text(access.machine_feature),
+                "feature" => text(access.feature),
+                "app feature" => text(access.app_feature),
+                "cluster" => text(access.cluster),
+                "storage object" => text(access.storage_object),
+                "mutation" => text(access.mutation),
+                _ => "it".to_owned(),
+            };
+            format!("it takes a token for {what} {wanted}")
+        }
+        Reason::Unspecified(what) => format!("the token is only for requests that name a {what}"),
+        Reason::Action { missing } | Reason::Otherwise { missing } => {
+            format!("it takes a token that permits {missing} here")
+        }
+        Reason::Expired => "it takes a token that has not expired".to_owned(),
+        Reason::NotYetValid => "the token can be used later".to_owned(),
+        Reason::Source(what) => format!("send the request from that {what}"),
+        Reason::Role => "it takes an admin's token".to_owned(),
+        Reason::BadZero | Reason::Misplaced | Reason::Unregistered => {
+            "no request satisfies it: use a token without that caveat".to_owned()
+        }
+    }
+}

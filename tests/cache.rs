@@ -1,0 +1,374 @@
+//! The cache changes no answer: with it and without it, any interleaving of tokens, requests,
+//! revocations, rotations and steps of the clock gets the same ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at what it does not expect"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderValue, Method, header};
+use proptest::prelude::*;
+use usher::authority::{Authority, Request, Revocation};
+use usher::authz::{Authorizer, Decision, Head};
+use usher::config::{self, Config};
+use usher::macaroon::{
+    Action, Bundle, Caveat, Limits, Resources, SigningKey, ThirdParty, Token, seal,
+};
+use usher::metrics::Metrics;
+use zeroize::Zeroizing;
+
+const START: i64 = 1_764_000_000;
+
+/// What the third party and usher share: `[7; 32]`, in base64 in the configuration.
+const SHARED: [u8; 32] = [7; 32];
+
+fn configuration(folder: &Path, cache: &str) -> Config {
+    let text = format!(
+        r#"
+listeners: [ {{ address: 127.0.0.1:0 }} ]
+authority:
+  location: https://usher.test/v1
+  store: sqlite:usher.db
+  seal_key: {{ file: seal.key }}
+  third_parties: [ {{ location: https://third.test, key: {{ file: third.key }} }} ]
+directory:
+  public_names: true
+  orgs: [ {{ slug: acme, id: 1 }}, {{ slug: beta, id: 2 }} ]
+  apps: [ {{ name: web, id: 11, org: acme }}, {{ name: api, id: 12, org: acme }}, {{ name: shop, id: 21, org: beta }} ]
+upstreams: [ {{ name: up, urls: [ "http://127.0.0.1:1" ] }} ]
+routes:
+  - {{ name: read, method: GET, path: "/apps/{{app}}", access: {{ action: r, app: "{{app}}" }}, upstream: up }}
+  - {{ name: write, method: POST, path: "/apps/{{app}}", access: {{ action: w, app: "{{app}}" }}, upstream: up }}
+  - name: both
+    method: GET
+    path: "/both/{{one}}/{{two}}"
+    access: [ {{ action: r, app: "{{one}}" }}, {{ action: r, app: "{{two}}" }} ]
+    upstream: up
+  - {{ name: any, method: GET, path: /any, access: authenticated, upstream: up }}
+cache: {cache}
+"#
+    );
+    config::parse(&text, &folder.join("usher.yaml")).unwrap().0
+}
+
+/// Two authorizers of one authority: one with a cache, one without.
+struct Pair {
+    authority: Arc<Authority>,
+    cached: Authorizer,
+    plain: Authorizer,
+    metrics: Arc<Metrics>,
+    _folder: tempfile::TempDir,
+}
+
+impl Pair {
+    fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("seal.key"), STANDARD.encode([9; 32])).unwrap();
+        std::fs::write(folder.path().join("third.key"), STANDARD.encode(SHARED)).unwrap();
+        let with = Arc::new(configuration(folder.path(), "{ bytes: 1MiB, ttl: 1h }"));
+        let without = Arc::new(configuration(folder.path(), "{ bytes: 0B }"));
+        let authority = Arc::new(Authority::open(&with.authority, START).unwrap());
+        let metrics = Arc::new(Metrics::new());
+        Self {
+            cached: Authorizer::new(with, Arc::clone(&authority), Arc::clone(&metrics)),
+            plain: Authorizer::new(without, Arc::clone(&authority), Arc::new(Metrics::new())),
+            authority,
+            metrics,
+            _folder: folder,
+        }
+    }
+
+    /// Asks both, and demands one answer.
+    fn ask(&self, header: Option<&str>, (method, target): &(Method, String), now: i64) -> String {
+        let mut headers = HeaderMap::new();
+        if let Some(header) = header {
+            headers.insert(
+                header::AUTHORIZATION,
+                HeaderValue::from_str(header).unwrap(),
+            );
+        }
+        let head = Head {
+            method,
+            host: "usher.test",
+            target,
+            headers: &headers,
+        };
+        let seen = |decision: Decision<'_>| {
+            let Decision {
+                route,
+                accesses,
+                token,
+                reason,
+                verdict,
+            } = decision;
+            format!("{route:?} {accesses:?} {token:?} {reason:?} {verdict:?}")
+        };
+        let cached = seen(self.cached.authorize(&head, now));
+        assert_eq!(
+            cached,
+            seen(self.plain.authorize(&head, now)),
+            "{method} {target} at {now}"
+        );
+        cached
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A new token of the authority.
+    Issue(Vec<Caveat>),
+    /// A token whose caveat a third party must discharge, with the discharge's own caveats.
+    IssueThirdParty(Vec<Caveat>),
+    /// Caveats appended to one of the headers so far.
+    Attenuate(usize, Vec<Caveat>),
+    /// One bit of the last token of a header.
+    Damage(usize, usize),
+    /// Two headers as one.
+    Join(usize, usize),
+    Request(usize, (Method, String)),
+    RevokeLineage(usize),
+    RevokeTail(usize),
+    Rotate,
+    Clock(i64),
+}
+
+fn caveats() -> impl Strategy<Value = Vec<Caveat>> {
+    let mask = || prop_oneof![Just(Action::ALL), Just(Action::READ)];
+    let caveat = prop_oneof![
+        (1_u64..3, mask()).prop_map(|(id, mask)| Caveat::Organization { id, mask }),
+        (11_u64..13, mask()).prop_map(|(id, mask)| Caveat::Apps(Resources::new([(id, mask)]))),
+        (-20_i64..10, 0_i64..60).prop_map(|(from, long)| Caveat::ValidityWindow {
+            not_before: START + from,
+            not_after: START + from + long,
+        }),
+        mask().prop_map(Caveat::Action),
+        Just(Caveat::IsUser(5)),
+    ];
+    prop::collection::vec(caveat, 0..6)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let at = || any::<prop::sample::Index>().prop_map(|index| index.index(1_000));
+    let app =
+        || prop_oneof![4 => Just("web"), 2 => Just("api"), 2 => Just("shop"), 1 => Just("none")];
+    let request = prop_oneof![
+        app().prop_map(|app| (Method::GET, format!("/apps/{app}"))),
+        app().prop_map(|app| (Method::POST, format!("/apps/{app}"))),
+        (app(), app()).prop_map(|(one, two)| (Method::GET, format!("/both/{one}/{two}"))),
+        Just((Method::GET, "/any".to_owned())),
+        Just((Method::GET, "/unknown".to_owned())),
+        Just((Method::GET, "/any/../any".to_owned())),
+    ];
+    prop_oneof![
+        2 => caveats().prop_map(Step::Issue),
+        2 => caveats().prop_map(Step::IssueThirdParty),
+        3 => (at(), caveats()).prop_map(|(at, caveats)| Step::Attenuate(at, caveats)),
+        1 => (at(), at()).prop_map(|(at, bit)| Step::Damage(at, bit)),
+        1 => (at(), at()).prop_map(|(one, two)| Step::Join(one, two)),
+        20 => (at(), request).prop_map(|(at, request)| Step::Request(at, request)),
+        1 => at().prop_map(Step::RevokeLineage),
+        1 => at().prop_map(Step::RevokeTail),
+        1 => Just(Step::Rotate),
+        3 => (-40_i64..60).prop_map(Step::Clock),
+    ]
+}
+
+fn parse(header: &str) -> Bundle {
+    Bundle::parse(header, &Limits::DEFAULT).unwrap()
+}
+
+fn header_of(tokens: Vec<Token>) -> String {
+    Bundle {
+        tokens,
+        defects: Vec::new(),
+    }
+    .to_header()
+}
+
+fn issue(pair: &Pair, caveats: &[Caveat]) -> Token {
+    let request = Request {
+        kind: "test",
+        name: None,
+        org: None,
+        app: None,
+        caveats,
+        issuer: None,
+    };
+    pair.authority.issue(&request, START).unwrap()
+}
+
+/// A token with a third-party caveat, and the proof that discharges it.
+fn issue_with_discharge(pair: &Pair, caveats: &[Caveat]) -> Vec<Token> {
+    let base = issue(
+        pair,
+        &[Caveat::Organization {
+            id: 1,
+            mask: Action::ALL,
+        }],
+    );
+    let tail = base.bytes().last_chunk::<32>().unwrap();
+    // The ticket: the discharge's key, and no caveats for the third party.
+    let ticket = seal(
+        &SHARED,
+        [1; 12],
+        &[&[0x92, 0xc4, 32], [3; 32].as_slice(), &[0x90]].concat(),
+    );
+    let ticket = ticket.unwrap();
+    let caveat = Caveat::ThirdParty(ThirdParty {
+        location: "https://third.test".into(),
+        verifier_key: seal(tail, [2; 12], &[3; 32]).unwrap().as_slice().into(),
+        ticket: ticket.as_slice().into(),
+    });
+    let key = SigningKey::new(Zeroizing::new(vec![3; 32]));
+    let attested = [&[Caveat::FlyioUserId(77)], caveats].concat();
+    let discharge = Token::discharge(&ticket, [4; 16], "https://third.test", &key, &attested);
+    vec![
+        base.attenuate(&[caveat], &Limits::DEFAULT).unwrap(),
+        discharge.unwrap(),
+    ]
+}
+
+fn run(pair: &Pair, steps: &[Step]) -> Vec<String> {
+    let mut headers: Vec<String> = Vec::new();
+    let mut now = START;
+    let mut answers = Vec::new();
+    for step in steps {
+        let pick = |at: usize| headers.get(at % headers.len().max(1)).cloned();
+        match step {
+            Step::Issue(caveats) => headers.push(header_of(vec![issue(pair, caveats)])),
+            Step::IssueThirdParty(caveats) => {
+                headers.push(header_of(issue_with_discharge(pair, caveats)));
+            }
+            Step::Attenuate(at, caveats) => {
+                let Some(header) = pick(*at) else { continue };
+                let mut tokens = parse(&header).tokens;
+                tokens[0] = tokens[0].attenuate(caveats, &Limits::DEFAULT).unwrap();
+                headers.push(header_of(tokens));
+            }
+            Step::Damage(at, bit) => {
+                let Some(header) = pick(*at) else { continue };
+                let mut tokens = parse(&header).tokens;
+                let mut bytes = tokens.pop().unwrap().bytes().to_vec();
+                let last = bytes.len() - 1;
+                bytes[last - bit % 32] ^= 1 << (bit % 8);
+                tokens.push(Token::decode(bytes, &Limits::DEFAULT).unwrap());
+                headers.push(header_of(tokens));
+            }
+            Step::Join(one, two) => {
+                let (Some(one), Some(two)) = (pick(*one), pick(*two)) else {
+                    continue;
+                };
+                let mut tokens = parse(&one).tokens;
+                tokens.extend(parse(&two).tokens);
+                tokens.truncate(8);
+                headers.push(header_of(tokens));
+            }
+            Step::Request(at, request) => {
+                answers.push(pair.ask(pick(*at).as_deref(), request, now));
+            }
+            Step::RevokeLineage(at) => {
+                let Some(header) = pick(*at) else { continue };
+                let revocation = Revocation::Lineage(parse(&header).tokens[0].uuid());
+                pair.authority.revoke(revocation, now).unwrap();
+            }
+            Step::RevokeTail(at) => {
+                let Some(header) = pick(*at) else { continue };
+                let token = &parse(&header).tokens[0];
+                let revocation = Revocation::Tail(token.uuid(), token.tail_digest().unwrap());
+                pair.authority.revoke(revocation, now).unwrap();
+            }
+            Step::Rotate => {
+                pair.authority.rotate(now).unwrap();
+            }
+            Step::Clock(seconds) => now += seconds,
+        }
+    }
+    answers
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn cache_on_is_cache_off(steps in prop::collection::vec(step(), 20..120)) {
+        run(&Pair::open(), &steps);
+    }
+}
+
+/// The property proves nothing unless hits, permits and every kind of refusal take part.
+#[test]
+fn a_warm_cache_forgets_nothing_that_matters() {
+    let pair = Pair::open();
+    let read = (Method::GET, "/apps/web".to_owned());
+    let write = (Method::POST, "/apps/web".to_owned());
+    let org = Caveat::Organization {
+        id: 1,
+        mask: Action::ALL,
+    };
+    let window = Caveat::ValidityWindow {
+        not_before: START,
+        not_after: START + 60,
+    };
+    let parent = issue(&pair, &[org, window]);
+    let child = parent
+        .attenuate(&[Caveat::Action(Action::READ)], &Limits::DEFAULT)
+        .unwrap();
+    let (parent_header, child_header) = (header_of(vec![parent]), header_of(vec![child.clone()]));
+    let ask = |header: &str, request, now| pair.ask(Some(header), request, now);
+
+    for _ in 0..3 {
+        assert!(ask(&child_header, &read, START).contains("Ok(Permit"));
+        assert!(ask(&parent_header, &write, START).contains("Ok(Permit"));
+    }
+    assert_eq!(
+        (
+            pair.metrics.cache_hits.get(),
+            pair.metrics.cache_misses.get()
+        ),
+        (4, 2)
+    );
+    // Warm on one route, judged anew on another.
+    assert!(ask(&child_header, &write, START).contains("Err(Prohibited"));
+    // The clock passes the end of the window, and comes back.
+    assert!(ask(&child_header, &read, START + 61).contains("Expired"));
+    assert!(ask(&child_header, &read, START - 1).contains("NotYetValid"));
+    assert!(ask(&child_header, &read, START + 60).contains("Ok(Permit"));
+    // A rotation keeps what the old key signed.
+    pair.authority.rotate(START).unwrap();
+    assert!(ask(&child_header, &read, START).contains("Ok(Permit"));
+    // Revoking the child leaves the parent; revoking the lineage leaves nothing.
+    let tail = Revocation::Tail(child.uuid(), child.tail_digest().unwrap());
+    pair.authority.revoke(tail, START).unwrap();
+    assert!(ask(&child_header, &read, START).contains("Revoked"));
+    assert!(ask(&parent_header, &read, START).contains("Ok(Permit"));
+    pair.authority
+        .revoke(Revocation::Lineage(child.uuid()), START)
+        .unwrap();
+    assert!(ask(&parent_header, &read, START).contains("Revoked"));
+}
+
+#[test]
+fn an_attestation_is_trusted_and_a_discharge_is_part_of_the_key() {
+    let pair = Pair::open();
+    let read = (Method::GET, "/apps/web".to_owned());
+    let tokens = issue_with_discharge(&pair, &[]);
+    let whole = header_of(tokens.clone());
+    let alone = header_of(vec![tokens[0].clone()]);
+    for _ in 0..2 {
+        assert!(
+            pair.ask(Some(&whole), &read, START)
+                .contains("user: Some(77)")
+        );
+        assert!(
+            pair.ask(Some(&alone), &read, START)
+                .contains("Undischarged")
+        );
+    }
+}
