@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::authority::{Authority, AuthorityError};
 use crate::config::{self, Config, ConfigError};
+use crate::demo::DemoError;
 use crate::macaroon::{AttenuateError, Defect, HeaderError, JsonError};
 use crate::proxy::StartError;
 
@@ -32,6 +33,9 @@ pub use credential::Secret;
 pub use names::UnknownName;
 pub use serve::log_to_stderr;
 pub use text::Lifetime;
+
+pub(crate) use serve::open as open_server;
+pub(crate) use text::moment;
 
 /// An authorizing reverse proxy for APIs that are called with Fly.io macaroons.
 ///
@@ -366,6 +370,9 @@ pub enum CliError {
     /// No handler for signals.
     #[error("signals cannot be waited for")]
     Signals(#[source] std::io::Error),
+    /// The demo.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
     /// Something else than what can be revoked.
     #[error(
         "neither a UUID nor a token; `usher token list` has the UUIDs, `usher token inspect` shows a token's"

@@ -28,5 +28,6 @@ pub mod metrics;
 // The edge.
 pub mod admin;
 pub mod cli;
+pub mod demo;
 pub mod proxy;
 pub mod shutdown;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use usher::authority::AuthorityError;
 use usher::cli::{self, Answer, Cli, CliError, Command, Console};
-use usher::clock;
+use usher::{clock, demo};
 
 fn main() -> ExitCode {
     let (mut stdin, mut stdout, mut stderr) = (io::stdin(), io::stdout(), io::stderr());
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 
 fn run(command: &Command, console: &mut Console<'_>) -> Result<Answer, CliError> {
     match command {
-        Command::Demo(_) => Ok(Answer::No),
+        Command::Demo(args) => demo::run(args, console).map(|()| Answer::Yes),
         Command::Serve(args) => cli::serve(args, console).map(|()| Answer::Yes),
         Command::Check(args) => cli::check(args, console).map(|()| Answer::Yes),
         Command::Token(command) => cli::token(command, console),
@@ -69,6 +69,7 @@ fn exit_code(error: &CliError) -> ExitCode {
         | CliError::NotRevocable
         | CliError::Start(_)
         | CliError::Signals(_)
+        | CliError::Demo(_)
         | CliError::NotOurs { .. } => ExitCode::FAILURE,
     }
 }

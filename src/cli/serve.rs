@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
 use super::{CliError, ConfigFile, Console};
+use crate::authority::Authority;
 use crate::authz::Authorizer;
 use crate::metrics::Metrics;
 use crate::proxy::Server;
@@ -13,11 +14,7 @@ use crate::shutdown::Shutdown;
 
 /// Serves until a signal ends it; returns after the drain.
 pub(super) fn run(args: &ConfigFile, console: &mut Console<'_>) -> Result<(), CliError> {
-    let (config, authority) = super::prepare(args, console)?;
-    let (config, metrics) = (Arc::new(config), Arc::new(Metrics::new()));
-    let authority = Arc::new(authority);
-    let authorizer = Authorizer::new(Arc::clone(&config), authority, Arc::clone(&metrics));
-    let server = Server::open(&config, Arc::new(authorizer), metrics)?;
+    let (server, _authority) = open(args, console)?;
     let shutdown = Shutdown::on_signals().map_err(CliError::Signals)?;
     log_to_stderr();
     for address in server.addresses() {
@@ -27,6 +24,24 @@ pub(super) fn run(args: &ConfigFile, console: &mut Console<'_>) -> Result<(), Cl
         tracing::info!(%address, "admin listening");
     }
     Ok(server.run(shutdown)?)
+}
+
+/// From a configuration file to a server that only has to be run, and the authority whose tokens
+/// it accepts.
+pub(crate) fn open(
+    args: &ConfigFile,
+    console: &mut Console<'_>,
+) -> Result<(Server, Arc<Authority>), CliError> {
+    let (config, authority) = super::prepare(args, console)?;
+    let (config, metrics) = (Arc::new(config), Arc::new(Metrics::new()));
+    let authority = Arc::new(authority);
+    let authorizer = Authorizer::new(
+        Arc::clone(&config),
+        Arc::clone(&authority),
+        Arc::clone(&metrics),
+    );
+    let server = Server::open(&config, Arc::new(authorizer), metrics)?;
+    Ok((server, authority))
 }
 
 /// Text on a terminal, else a JSON object a line. `USHER_LOG` filters, in the syntax of

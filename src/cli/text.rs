@@ -54,7 +54,7 @@ pub enum LifetimeError {
 }
 
 /// A moment, in UTC, to the second.
-pub(super) fn moment(unix: i64) -> impl fmt::Display {
+pub(crate) fn moment(unix: i64) -> impl fmt::Display {
     let (days, second) = (unix.div_euclid(DAY), unix.rem_euclid(DAY));
     let (year, month, day) = civil(days);
     fmt::from_fn(move |f| {

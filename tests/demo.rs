@@ -1,0 +1,274 @@
+//! `usher demo` as a newcomer meets it: started as a program, and every command that it prints
+//! pasted into a shell.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at what it does not expect"
+)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Lines};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+#[test]
+fn every_printed_command_does_what_it_says() {
+    let demo = Demo::start(&[]);
+    let attempts = demo.attempts();
+    let statuses: Vec<_> = attempts.iter().map(|(status, _)| status.as_str()).collect();
+    assert_eq!(
+        statuses,
+        ["200", "403", "200", "403", "200", "403", "401"],
+        "permitted and denied with each token, and one without"
+    );
+    for (status, command) in &attempts {
+        let answer = demo.paste(command);
+        assert_eq!(status_of(&answer), *status, "{command}\n{answer}");
+        if status == "200" {
+            assert!(answer.contains(r#""x-usher-org": "2001""#), "{answer}");
+            assert!(answer.contains(r#""authorization": false"#), "{answer}");
+        } else {
+            assert!(answer.contains("application/problem+json"), "{answer}");
+            assert!(!answer.contains("received"), "{answer}");
+        }
+    }
+
+    let mut log = demo.follow_log();
+    for _ in 0..2 {
+        assert!(log.line().contains(r#""message":"web is well""#));
+    }
+    drop(log);
+
+    let (_, read) = &attempts[4];
+    assert_eq!(status_of(&demo.paste(read)), "200");
+    demo.paste(demo.line_with(" token revoke "));
+    let began = Instant::now();
+    while status_of(&demo.paste(read)) != "401" {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "a revoked token is still accepted"
+        );
+    }
+}
+
+#[test]
+fn a_signal_ends_streams_and_removes_the_folder() {
+    let mut demo = Demo::start(&[]);
+    let mut log = demo.follow_log();
+    log.line();
+    assert_eq!(fs::read_dir(demo.home.path()).unwrap().count(), 1);
+    assert!(demo.terminate().success());
+    assert!(log.finish().success(), "the stream ends whole");
+    assert_eq!(fs::read_dir(demo.home.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_port_in_use_names_the_option_that_helps() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (option, other) in [("--listen", "--admin"), ("--admin", "--listen")] {
+        let home = tempfile::tempdir().unwrap();
+        let failed = usher(home.path())
+            .args(["demo", option, &address, other, "127.0.0.1:0"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(failed.stderr).unwrap();
+        assert_eq!(failed.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains(&format!("{address} is in use"))
+                && said.contains(&format!("`usher demo {option} 127.0.0.1:0`")),
+            "{said}"
+        );
+        assert!(failed.stdout.is_empty());
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_kept_folder_works_with_the_other_commands_and_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("it's kept");
+    let config = dir.join("usher.yaml");
+    let mut headers = Vec::new();
+    for run in 1..=2 {
+        let mut demo = Demo::start(&["--dir", dir.to_str().unwrap()]);
+        for name in ["usher.yaml", "usher.db", "seal.key", "tokens.json"] {
+            let mode = fs::metadata(dir.join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        let tokens = fs::read_to_string(dir.join("tokens.json")).unwrap();
+        let tokens: serde_json::Value = serde_json::from_str(&tokens).unwrap();
+        let kinds: Vec<_> = tokens.as_object().unwrap().keys().collect();
+        assert_eq!(kinds, ["deploy", "org", "readonly"]);
+        headers.push(tokens["deploy"].as_str().unwrap().to_owned());
+        for header in &headers {
+            let verified = demo.beside(&["token", "verify", "--token", header], &config);
+            assert!(verified.status.success(), "{verified:?}");
+        }
+        let listed = demo.beside(&["token", "list", "--json"], &config);
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+        assert_eq!(listed.as_array().unwrap().len(), 3 * run);
+        demo.paste(demo.line_with(" token revoke "));
+        assert!(demo.terminate().success());
+    }
+    assert!(config.exists());
+}
+
+/// A running demo. It is killed when this is dropped.
+struct Demo {
+    child: Child,
+    printed: Vec<String>,
+    /// Where temporary folders are made; also the home of every command, so that nobody's
+    /// settings change what they do.
+    home: TempDir,
+}
+
+impl Demo {
+    /// Starts it on free ports and waits until it is ready.
+    fn start(args: &[&str]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let mut child = usher(home.path())
+            .args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut demo = Self {
+            child,
+            printed: Vec::new(),
+            home,
+        };
+        for line in stdout.lines() {
+            let line = line.unwrap();
+            let ready = line.starts_with("ready");
+            demo.printed.push(line);
+            if ready {
+                return demo;
+            }
+        }
+        panic!("it ended: {}", demo.printed.join("\n"));
+    }
+
+    /// Every `curl -i` line with the status that the line before it promises.
+    fn attempts(&self) -> Vec<(String, &str)> {
+        let pairs = self.printed.windows(2);
+        let attempts = pairs.filter(|pair| pair[1].trim().starts_with("curl -i "));
+        attempts
+            .map(|pair| {
+                let (status, _) = pair[0].trim().split_once(',').unwrap();
+                (status.to_owned(), pair[1].trim())
+            })
+            .collect()
+    }
+
+    fn line_with(&self, words: &str) -> &str {
+        let mut lines = self.printed.iter().filter(|line| line.contains(words));
+        let line = lines.next().unwrap();
+        assert_eq!(lines.next(), None);
+        line
+    }
+
+    /// What a command writes after the `export` lines in the same shell.
+    fn paste(&self, command: &str) -> String {
+        let output = self.shell(command).output().unwrap();
+        assert!(output.status.success(), "{command}\n{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn follow_log(&self) -> Follow {
+        let mut child = self
+            .shell(self.line_with("curl -sN "))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Follow {
+            lines: Some(lines),
+            child,
+        }
+    }
+
+    fn shell(&self, command: &str) -> Command {
+        let is_export = |line: &&str| line.starts_with("export ");
+        let lines = self.printed.iter().map(String::as_str);
+        let mut script: Vec<&str> = lines.filter(is_export).collect();
+        assert_eq!(script.len(), 3);
+        script.push(command);
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(script.join("\n")).stdin(Stdio::null());
+        shell.env("HOME", self.home.path()).env("NO_PROXY", "*");
+        shell
+    }
+
+    /// Another command of usher with the same configuration.
+    fn beside(&self, args: &[&str], config: &Path) -> Output {
+        let mut command = usher(self.home.path());
+        command.args(args).arg("--config").arg(config);
+        command.output().unwrap()
+    }
+
+    fn terminate(&mut self) -> ExitStatus {
+        let kill = format!("kill -TERM {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(sent.success());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // Both fail where it has ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A log that is being followed. It ends by the closed pipe when this is dropped.
+struct Follow {
+    child: Child,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+}
+
+impl Follow {
+    fn line(&mut self) -> String {
+        self.lines.as_mut().unwrap().next().unwrap().unwrap()
+    }
+
+    /// Reads to the end.
+    fn finish(mut self) -> ExitStatus {
+        for line in self.lines.take().unwrap() {
+            line.unwrap();
+        }
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        drop(self.lines.take());
+        drop(self.child.wait());
+    }
+}
+
+fn usher(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
+    command.env("TMPDIR", home).env_remove("USHER_LOG");
+    command
+}
+
+/// The status in the first line of what `curl -i` writes.
+fn status_of(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or(answer)
+}
+
+/// A change of the store by another process is honoured within a second; the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
