@@ -147,6 +147,9 @@ impl Authorizer {
             verdict: Err(Denial::NoRoute),
         };
         decision.verdict = self.decide(head, now, &mut decision);
+        if let (Err(denial), None) = (&decision.verdict, &decision.reason) {
+            decision.reason = denial.detail().map(Into::into);
+        }
         decision
     }
 

@@ -5,9 +5,18 @@ use libfuzzer_sys::fuzz_target;
 use usher::macaroon::{Action, Limits, decode_caveats};
 use usher::policy::{Access, clear};
 
-fuzz_target!(|input: (&[u8], u16, [u8; 6], [Option<&str>; 11], Option<Vec<String>>, i64)| {
+fuzz_target!(|input: (
+    &[u8],
+    u16,
+    [u8; 6],
+    [Option<&str>; 11],
+    Option<Vec<String>>,
+    i64
+)| {
     let (bytes, action, ids, names, command, now) = input;
-    let Ok(caveats) = decode_caveats(bytes, &Limits::DEFAULT) else { return };
+    let Ok(caveats) = decode_caveats(bytes, &Limits::DEFAULT) else {
+        return;
+    };
     let id = |at: usize| (ids[at] < 200).then_some(u64::from(ids[at] % 4));
     let access = Access {
         action: Action::from_bits(action),
@@ -29,6 +38,9 @@ fuzz_target!(|input: (&[u8], u16, [u8; 6], [Option<&str>; 11], Option<Vec<String
     let whole = clear(&caveats, &access, now);
     for length in 0..caveats.len() {
         let fewer = clear(&caveats[..length], &access, now);
-        assert!(whole.is_err() || fewer.is_ok(), "a caveat widened the token");
+        assert!(
+            whole.is_err() || fewer.is_ok(),
+            "a caveat widened the token"
+        );
     }
 });

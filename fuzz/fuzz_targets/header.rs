@@ -7,7 +7,9 @@ use usher::macaroon::{Bundle, Limits, without_scheme};
 fuzz_target!(|value: &str| {
     let limits = Limits::DEFAULT;
     assert_eq!(without_scheme(without_scheme(value)), without_scheme(value));
-    let Ok(bundle) = Bundle::parse(value, &limits) else { return };
+    let Ok(bundle) = Bundle::parse(value, &limits) else {
+        return;
+    };
     let parts = bundle.tokens.len() + bundle.defects.len();
     assert_eq!(parts, without_scheme(value).split(',').count());
     if !bundle.tokens.is_empty() {

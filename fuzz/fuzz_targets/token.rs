@@ -2,18 +2,35 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use usher::macaroon::{Bundle, Limits, SigningKey, Text, ThirdPartyKeys, Token, Verifier, encode_caveats};
+use usher::macaroon::{
+    Bundle, Limits, SigningKey, Text, ThirdPartyKeys, Token, Verifier, encode_caveats,
+};
 use zeroize::Zeroizing;
 
 fuzz_target!(|bytes: &[u8]| {
     let limits = Limits::DEFAULT;
-    let Ok(token) = Token::decode(bytes.to_vec(), &limits) else { return };
+    let Ok(token) = Token::decode(bytes.to_vec(), &limits) else {
+        return;
+    };
     // The one tolerated variant, a nil proof flag, is rewritten; all else is as it came.
-    let differs = token.bytes().iter().zip(bytes).filter(|(a, b)| a != b).count();
+    let differs = token
+        .bytes()
+        .iter()
+        .zip(bytes)
+        .filter(|(a, b)| a != b)
+        .count();
     assert!(token.bytes().len() == bytes.len() && differs <= 1);
-    assert_eq!(Token::decode(token.bytes().to_vec(), &limits).as_ref(), Ok(&token));
+    assert_eq!(
+        Token::decode(token.bytes().to_vec(), &limits).as_ref(),
+        Ok(&token)
+    );
     let encoded = encode_caveats(token.caveats());
-    assert!(token.bytes().windows(encoded.len()).any(|window| window == encoded));
+    assert!(
+        token
+            .bytes()
+            .windows(encoded.len())
+            .any(|window| window == encoded)
+    );
 
     // Nobody who does not hold the key makes a token that verifies.
     let key = SigningKey::new(Zeroizing::new(vec![7; 32]));
@@ -25,6 +42,9 @@ fuzz_target!(|bytes: &[u8]| {
         limits: &limits,
         known: &|_| None,
     };
-    let bundle = Bundle { tokens: vec![token], defects: Vec::new() };
+    let bundle = Bundle {
+        tokens: vec![token],
+        defects: Vec::new(),
+    };
     assert!(verifier.verify(&bundle, 0, &bundle.tokens[0]).is_err());
 });

@@ -54,6 +54,34 @@ pub enum Unusable {
     Undischarged(Box<[(Box<str>, Box<str>)]>),
 }
 
+impl Denial {
+    /// What it says beyond its kind.
+    pub(super) fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Ambiguous(text) => Some(text),
+            Self::BadField(text)
+            | Self::Prohibited(text)
+            | Self::UnknownName(text)
+            | Self::Unauthenticated(Unusable::Malformed(text) | Unusable::BadDischarge(text)) => {
+                Some(text)
+            }
+            Self::Unavailable(text) => Some(text),
+            Self::Unauthenticated(
+                Unusable::Missing
+                | Unusable::UnknownKey
+                | Unusable::BadSignature
+                | Unusable::Revoked
+                | Unusable::Expired
+                | Unusable::NotYetValid
+                | Unusable::Undischarged(_),
+            )
+            | Self::NoRoute
+            | Self::NoMethod(_)
+            | Self::Misdirected => None,
+        }
+    }
+}
+
 impl From<Unusable> for Denial {
     fn from(unusable: Unusable) -> Self {
         Self::Unauthenticated(unusable)
