@@ -11,42 +11,58 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 /// HMAC-SHA256 with its key already taken in: the two hash states behind the key blocks.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(super) struct Keyed {
-    inner: [u32; 8],
-    outer: [u32; 8],
+    inner: State,
+    outer: State,
 }
 
+/// The state of a hash, and equally a key or digest as the words it is read in.
+pub(super) type State = [u32; 8];
+
 impl Keyed {
-    pub(super) fn new(key: &[u8; 32]) -> Self {
+    pub(super) fn new(key: &State) -> Self {
         let state = |pad| {
             let mut state = INITIAL;
-            compress256(&mut state, &[padded(key, pad)]);
+            let mut block = [0; BLOCK];
+            put_key(&mut block, key, pad);
+            compress256(&mut state, &[block]);
             state
         };
         Self {
-            inner: state(0x36),
-            outer: state(0x5c),
+            inner: state(INNER),
+            outer: state(OUTER),
         }
     }
 
     /// The code of a message that comes as one byte and the rest.
-    pub(super) fn mac(&self, first: u8, rest: &[u8]) -> [u32; 8] {
+    pub(super) fn mac(&self, first: u8, rest: &[u8]) -> State {
         let mut inner = self.inner;
         // The first block has room for 63 bytes behind the first one.
         let (head, tail) = rest.split_at(rest.len().min(BLOCK - 1));
-        let mut block = started(head, 1);
+        let mut block = [0; BLOCK];
         block[0] = first;
+        put(&mut block, 1, head);
         let mut used = head.len().saturating_add(1);
         if used == BLOCK {
             compress256(&mut inner, &[block]);
             let (blocks, last) = tail.as_chunks();
             compress256(&mut inner, blocks);
-            block = started(last, 0);
+            block = [0; BLOCK];
+            put(&mut block, 0, last);
             used = last.len();
         }
-        finish(&mut inner, block, used, rest.len().saturating_add(1));
-        let digest = to_bytes(&inner);
+        put(&mut block, used, &[0x80]);
+        if used >= BLOCK - LENGTH {
+            // Nothing is left for the last block but the length.
+            compress256(&mut inner, &[block]);
+            block = [0; BLOCK];
+        }
+        put_length(&mut block, rest.len().saturating_add(1));
+        compress256(&mut inner, &[block]);
+
         let mut outer = self.outer;
-        finish(&mut outer, started(&digest, 0), digest.len(), digest.len());
+        let mut block = [0; BLOCK];
+        put_digest(&mut block, &inner);
+        compress256(&mut outer, &[block]);
         outer
     }
 }
@@ -54,86 +70,82 @@ impl Keyed {
 /// HMAC-SHA256 under a key that is used once, of a message that comes as one byte and the rest.
 ///
 /// Where the message fits one block, as nearly every caveat does, each of the two hashes is one
-/// call with both of its blocks.
-pub(super) fn mac_once(key: &[u8; 32], first: u8, rest: &[u8]) -> [u32; 8] {
+/// call with both of its blocks, written in place.
+pub(super) fn mac_once(key: &State, first: u8, rest: &[u8]) -> State {
     if rest.len() > ONE_BLOCK {
         return Keyed::new(key).mac(first, rest);
     }
-    let mut block = started(rest, 1);
-    block[0] = first;
     let length = rest.len().saturating_add(1);
+    let mut blocks = [[0; BLOCK]; 2];
+    let [key_block, block] = &mut blocks;
+    put_key(key_block, key, INNER);
+    block[0] = first;
+    put(block, 1, rest);
+    put(block, length, &[0x80]);
+    put_length(block, length);
     let mut inner = INITIAL;
-    compress256(
-        &mut inner,
-        &[padded(key, 0x36), padded_end(block, length, length)],
-    );
-    let digest = to_bytes(&inner);
-    let last = padded_end(started(&digest, 0), digest.len(), digest.len());
+    compress256(&mut inner, &blocks);
+
+    let mut blocks = [[0; BLOCK]; 2];
+    let [key_block, block] = &mut blocks;
+    put_key(key_block, key, OUTER);
+    put_digest(block, &inner);
     let mut outer = INITIAL;
-    compress256(&mut outer, &[padded(key, 0x5c), last]);
+    compress256(&mut outer, &blocks);
     outer
 }
 
-/// The words of a hash state as the digest they are.
-pub(super) fn to_bytes(words: &[u32; 8]) -> [u8; 32] {
+/// The words of a state as the bytes they are.
+pub(super) fn to_bytes(words: &State) -> [u8; 32] {
     let mut bytes = [0; 32];
-    for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
-        *bytes = word.to_be_bytes();
-    }
+    put_words(&mut bytes, words, 0);
     bytes
 }
 
-/// The key block of RFC 2104: the key, zero-padded to a block, each byte combined with the pad.
-fn padded(key: &[u8; 32], with: u8) -> [u8; BLOCK] {
-    let mut block = [with; BLOCK];
-    for (byte, key) in block.iter_mut().zip(key) {
-        *byte ^= key;
+/// The words that these bytes are.
+pub(super) fn from_bytes(bytes: &[u8; 32]) -> State {
+    let mut words = [0; 8];
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u32::from_be_bytes(*bytes);
     }
-    block
+    words
 }
 
-/// A block of zeros that holds these bytes from `at` on; what does not fit is left out.
-fn started(bytes: &[u8], at: usize) -> [u8; BLOCK] {
-    let mut block = [0; BLOCK];
-    let end = at.saturating_add(bytes.len());
-    if let Some(room) = block.get_mut(at..end) {
+/// The key block of RFC 2104: the key, zero-padded to a block, all combined with the pad.
+fn put_key(block: &mut [u8; BLOCK], key: &State, pad: u32) {
+    block.fill(pad.to_be_bytes()[0]);
+    put_words(block, key, pad);
+}
+
+/// The block that ends the outer hash: the inner digest and its padding.
+fn put_digest(block: &mut [u8; BLOCK], digest: &State) {
+    put_words(block, digest, 0);
+    put(block, 32, &[0x80]);
+    put_length(block, 32);
+}
+
+fn put_words(to: &mut [u8], words: &State, pad: u32) {
+    for (bytes, word) in to.as_chunks_mut().0.iter_mut().zip(words) {
+        *bytes = (word ^ pad).to_be_bytes();
+    }
+}
+
+/// Writes bytes into a block; what does not fit is left out.
+fn put(block: &mut [u8; BLOCK], at: usize, bytes: &[u8]) {
+    if let Some(room) = block.get_mut(at..at.saturating_add(bytes.len())) {
         room.copy_from_slice(bytes);
     }
-    block
 }
 
-/// Hashes the last, partly filled block, and one more where its padding needs it.
-fn finish(state: &mut [u32; 8], mut block: [u8; BLOCK], used: usize, message: usize) {
-    if used >= BLOCK - LENGTH {
-        if let Some(end) = block.get_mut(used) {
-            *end = 0x80;
-        }
-        compress256(state, &[block]);
-        // Nothing is left but the length.
-        block = with_length([0; BLOCK], message);
-    } else {
-        block = padded_end(block, used, message);
-    }
-    compress256(state, &[block]);
-}
-
-/// Pads a block whose padding fits it (RFC 6234, section 4.1): a one bit, zeros, and the length of
-/// all that was hashed, which is the key block and `message` bytes.
-fn padded_end(mut block: [u8; BLOCK], used: usize, message: usize) -> [u8; BLOCK] {
-    if let Some(end) = block.get_mut(used) {
-        *end = 0x80;
-    }
-    with_length(block, message)
-}
-
-fn with_length(mut block: [u8; BLOCK], message: usize) -> [u8; BLOCK] {
+/// Ends the last block with the length in bits of all that was hashed (RFC 6234, section 4.1),
+/// which is the key block and `message` bytes.
+fn put_length(block: &mut [u8; BLOCK], message: usize) {
     let bytes = u64::try_from(message)
         .unwrap_or(u64::MAX)
         .saturating_add(64);
     if let Some(length) = block.last_chunk_mut::<LENGTH>() {
         *length = bytes.saturating_mul(8).to_be_bytes();
     }
-    block
 }
 
 /// The length in bits takes the last bytes of a block.
@@ -142,10 +154,14 @@ const LENGTH: usize = 8;
 /// Bytes behind the first one of a message that leave room for the padding in its block.
 const ONE_BLOCK: usize = BLOCK - LENGTH - 2;
 
+/// The pads of RFC 2104, four bytes at a time.
+const INNER: u32 = 0x3636_3636;
+const OUTER: u32 = 0x5c5c_5c5c;
+
 const BLOCK: usize = 64;
 
 /// SHA-256's initial state (RFC 6234, section 6.1).
-const INITIAL: [u32; 8] = [
+const INITIAL: State = [
     0x6a09_e667,
     0xbb67_ae85,
     0x3c6e_f372,
@@ -173,9 +189,9 @@ mod tests {
             let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
             mac.update(message);
             let expected: [u8; 32] = mac.finalize().into_bytes().into();
-            let actual = Keyed::new(&key).mac(message[0], &message[1..]);
+            let actual = Keyed::new(&from_bytes(&key)).mac(message[0], &message[1..]);
             assert_eq!(to_bytes(&actual), expected, "{len} bytes");
-            let once = mac_once(&key, message[0], &message[1..]);
+            let once = mac_once(&from_bytes(&key), message[0], &message[1..]);
             assert_eq!(to_bytes(&once), expected, "{len} bytes, once");
         }
     }

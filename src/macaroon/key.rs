@@ -27,7 +27,8 @@ pub struct SigningKey {
 impl SigningKey {
     /// Takes over the key's bytes.
     pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
-        let keyed = bytes.as_slice().try_into().ok().map(Keyed::new);
+        let words = bytes.as_slice().try_into().ok().map(chain::from_bytes);
+        let keyed = words.as_ref().map(Keyed::new);
         Self { bytes, keyed }
     }
 
@@ -61,7 +62,7 @@ impl fmt::Debug for SigningKey {
 ///
 /// Kept as the words of the hash state, which is what the next step starts from.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Tail([u32; 8]);
+pub struct Tail(chain::State);
 
 /// SHA-256 of a [`Tail`]: names it for binding and revocation without giving it away.
 pub type TailDigest = [u8; 32];
@@ -79,7 +80,7 @@ impl Tail {
     /// The tail after one more caveat, given that caveat's type number and body.
     pub(super) fn after(&self, caveat: &[u8]) -> Self {
         // The input is the set of this one caveat: an array of two items.
-        Self(chain::mac_once(&self.to_bytes(), 0x92, caveat))
+        Self(chain::mac_once(&self.0, 0x92, caveat))
     }
 
     /// The tail of a proof, from which no further tail can be computed.
@@ -104,11 +105,7 @@ impl Tail {
     }
 
     fn from_bytes(bytes: &[u8; 32]) -> Self {
-        let mut words = [0; 8];
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
-            *word = u32::from_be_bytes(*bytes);
-        }
-        Self(words)
+        Self(chain::from_bytes(bytes))
     }
 
     pub(super) fn to_bytes(&self) -> [u8; 32] {
