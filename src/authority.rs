@@ -268,16 +268,24 @@ impl Shared {
         let mut store = self.store();
         let at = self.opened.elapsed();
         if store.changed()? {
-            self.publish(&mut store).inspect_err(|_| {
-                store.forget_version();
-            })?;
+            self.publish(&mut store)?;
         }
         let millis = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         self.current_after.store(millis, Ordering::Relaxed);
         Ok(())
     }
 
+    /// Publishes what the store holds. Should that fail, the feed is made to try again: it does
+    /// not see changes of its own connection.
     fn publish(&self, store: &mut Store) -> Result<(), AuthorityError> {
+        let published = self.replace(store);
+        if published.is_err() {
+            store.forget_version();
+        }
+        published
+    }
+
+    fn replace(&self, store: &mut Store) -> Result<(), AuthorityError> {
         let Contents { keys, revocations } = store.contents()?;
         let before = self.published.load();
         let (generation, keys) = if before.keys.is_made_from(&keys) {

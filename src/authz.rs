@@ -9,6 +9,7 @@ mod cache;
 mod denial;
 mod explain;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ use crate::authority::{Authority, Snapshot};
 use crate::config::Config;
 use crate::macaroon::Text;
 use crate::metrics::Metrics;
-use crate::policy::{Access, AccessError, Fields, Rule, clear};
+use crate::policy::{Access, AccessError, Fields, Rule};
 use crate::route::{RouteError, RouteMatch, Target};
 
 pub use denial::{Denial, Unusable};
@@ -39,7 +40,7 @@ pub struct Authorizer {
 }
 
 /// What the decision looks at, borrowed from the request exactly as it came.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Head<'a> {
     /// Method.
     pub method: &'a Method,
@@ -49,6 +50,16 @@ pub struct Head<'a> {
     pub target: &'a str,
     /// All headers; `Authorization` is there at most once.
     pub headers: &'a HeaderMap,
+}
+
+/// Without the headers: there is a credential among them.
+impl fmt::Debug for Head<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head")
+            .field("method", self.method)
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Everything that is worth saying about one decision, for the log, metrics and the answer.
@@ -227,7 +238,7 @@ impl Authorizer {
                     .filter(|app| *app != 0),
                 user: first.user,
             },
-            not_after: decisive.iter().map(|candidate| candidate.not_after).min(),
+            not_after: decisive.iter().map(|candidate| candidate.lease_end).min(),
         })
     }
 
@@ -263,20 +274,19 @@ impl Authorizer {
         verified.map(|(bearer, _)| bearer)
     }
 
-    /// For each access the first token that permits it; without accesses, the first token.
+    /// For each access the first token that permits it; where the route asks for none, the first
+    /// token whose caveats permit anything at all.
     fn decisive<'b>(
         &self,
         usable: &[&'b Candidate],
         now: i64,
         said: &mut Decision<'_>,
     ) -> Result<SmallVec<[&'b Candidate; 1]>, Denial> {
-        if said.accesses.is_empty() {
-            return Ok(usable.iter().take(1).copied().collect());
-        }
         let mut decisive = SmallVec::new();
-        for access in &said.accesses {
-            let permits =
-                |token: &&&Candidate| clear(token.verified.caveats(), access, now).is_ok();
+        let accesses = said.accesses.iter().map(Some);
+        let none = said.accesses.is_empty().then_some(None);
+        for access in accesses.chain(none) {
+            let permits = |token: &&&Candidate| token.clear(access, now).is_ok();
             match usable.iter().find(permits) {
                 Some(token) => decisive.push(*token),
                 None => {

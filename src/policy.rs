@@ -6,7 +6,7 @@ mod clear;
 mod rule;
 
 pub use access::{Access, InvalidAccess};
-pub use clear::{Prohibition, Reason, clear, window};
+pub use clear::{Prohibition, Reason, clear, clear_presence, window};
 pub use rule::{
     AccessError, AccessTemplate, Accesses, AppIds, Condition, Field, Fields, Fixed, Names, Noun,
     Org, PERSONAL, QueryKeys, Rule, Source, TemplateError, Value,

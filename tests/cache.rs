@@ -372,3 +372,114 @@ fn an_attestation_is_trusted_and_a_discharge_is_part_of_the_key() {
         );
     }
 }
+
+/// A route that asks for no access still asks for a token that permits something.
+#[test]
+fn caveats_that_nothing_satisfies_deny_on_every_route() {
+    let pair = Pair::open();
+    let any = (Method::GET, "/any".to_owned());
+    let org = Caveat::Organization {
+        id: 1,
+        mask: Action::ALL,
+    };
+    let closed = Caveat::ValidityWindow {
+        not_before: 0,
+        not_after: START - 1,
+    };
+    let endless = Caveat::ValidityWindow {
+        not_before: 0,
+        not_after: i64::MAX,
+    };
+    let ifs = |caveat| Caveat::IfPresent {
+        ifs: Some(vec![caveat]),
+        otherwise: Action::ALL,
+    };
+    for hopeless in [
+        Caveat::Unregistered {
+            kind: 99,
+            body: [0xc3].as_slice().into(),
+        },
+        Caveat::FromMachineSource("m1".into()),
+        Caveat::ConfineUser(1),
+        ifs(Caveat::ConfineUser(1)),
+        ifs(closed),
+        ifs(endless),
+    ] {
+        let header = header_of(vec![issue(&pair, &[org.clone(), hopeless.clone()])]);
+        assert!(
+            pair.ask(Some(&header), &any, START)
+                .contains("Err(Prohibited"),
+            "{hopeless:?}"
+        );
+    }
+    // Caveats about what the route does not touch do not stand in its way.
+    let narrow = [
+        org,
+        ifs(Caveat::Apps(Resources::new([]))),
+        Caveat::Action(Action::NONE),
+    ];
+    let header = header_of(vec![issue(&pair, &narrow)]);
+    assert!(pair.ask(Some(&header), &any, START).contains("Ok(Permit"));
+}
+
+#[test]
+fn a_lease_ends_with_the_first_window_nested_ones_included() {
+    let pair = Pair::open();
+    let window = |seconds| Caveat::ValidityWindow {
+        not_before: 0,
+        not_after: START + seconds,
+    };
+    let nested = Caveat::IfPresent {
+        ifs: Some(vec![window(30)]),
+        otherwise: Action::ALL,
+    };
+    let org = Caveat::Organization {
+        id: 1,
+        mask: Action::ALL,
+    };
+    let header = header_of(vec![issue(&pair, &[org, window(60), nested])]);
+    let read = (Method::GET, "/apps/web".to_owned());
+    let end = format!("not_after: Some({})", START + 30);
+    assert!(pair.ask(Some(&header), &read, START).contains(&end));
+}
+
+#[test]
+fn the_reason_of_a_denial_has_a_bound() {
+    let pair = Pair::open();
+    let names = (0..500).map(|at| (format!("machine-{at}").as_str().into(), Action::ALL));
+    let caveats = [
+        Caveat::Organization {
+            id: 1,
+            mask: Action::ALL,
+        },
+        Caveat::Machines(Resources::new(names)),
+    ];
+    let header = header_of(vec![issue(&pair, &caveats); 4]);
+    let answer = pair.ask(Some(&header), &(Method::GET, "/apps/web".to_owned()), START);
+    assert!(
+        answer.contains("Err(Prohibited") && answer.contains("Machines: "),
+        "{answer}"
+    );
+    assert!(answer.len() < 4_000, "{} bytes", answer.len());
+}
+
+#[test]
+fn debug_output_of_an_authorizer_holds_no_credential() {
+    let pair = Pair::open();
+    let token = issue(
+        &pair,
+        &[Caveat::Organization {
+            id: 1,
+            mask: Action::ALL,
+        }],
+    );
+    let header = header_of(vec![token]);
+    pair.ask(Some(&header), &(Method::GET, "/any".to_owned()), START);
+    let shown = format!("{:?}", pair.cached);
+    assert!(shown.contains("Authorizer"), "{shown}");
+    let bytes: Vec<String> = header.bytes().map(|byte| byte.to_string()).collect();
+    assert!(
+        !shown.contains(&header) && !shown.contains(&bytes.join(", ")),
+        "the header is shown"
+    );
+}

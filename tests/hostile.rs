@@ -13,8 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use serde_json::Value;
 use usher::macaroon::{
-    Action, Bundle, Caveat, Command, Limits, Resources, SigningKey, Text, ThirdPartyKeys, Token,
-    Verified, Verifier, VerifyError, WireError, decode_caveats, encode_caveats,
+    Action, Bundle, Caveat, Command, DischargeError, Limits, Resources, SigningKey, Text,
+    ThirdPartyKeys, Token, Verified, Verifier, VerifyError, WireError, decode_caveats,
+    encode_caveats,
 };
 use usher::policy::{Access, clear};
 use zeroize::Zeroizing;
@@ -299,6 +300,111 @@ fn only_so_many_discharges_are_tried_for_one_ticket() {
             "{bad} bad ones first: {verdict:?}"
         );
     }
+}
+
+/// A holder can append any number of third-party caveats, all for one ticket, to any number of
+/// tokens. What they cost together is bounded for the whole header.
+#[test]
+fn a_header_tries_only_so_many_discharges() {
+    let key = SigningKey::new(Zeroizing::new(vec![1; 32]));
+    let limits = Limits::DEFAULT;
+    let bad = SigningKey::new(Zeroizing::new(vec![9; 32]));
+    let discharge = Token::discharge(b"ticket", [6; 16], "away", &bad, &[]).unwrap();
+    let mut tokens = Vec::new();
+    for rnd in 0..40 {
+        let mut token = Token::mint(b"k", [rnd; 16], "home", &key, &[]).unwrap();
+        // Each caveat's key is sealed with the tail before it, so that every one can be opened.
+        let tail: [u8; 32] = token.bytes().last_chunk().copied().unwrap();
+        let caveat = Caveat::ThirdParty(usher::macaroon::ThirdParty {
+            location: "away".into(),
+            verifier_key: usher::macaroon::seal(&tail, [5; 12], &[4; 32])
+                .unwrap()
+                .as_slice()
+                .into(),
+            ticket: b"ticket".as_slice().into(),
+        });
+        token = token.attenuate(&[caveat], &limits).unwrap();
+        tokens.push(token);
+    }
+    tokens.extend(std::iter::repeat_n(discharge, 8));
+    let location = Text::from("home");
+    let verifier = Verifier {
+        location: &location,
+        key: &|_| Some(&key),
+        third_parties: &ThirdPartyKeys::default(),
+        limits: &limits,
+        known: &|_| None,
+    };
+    let bundle = Bundle {
+        tokens,
+        defects: Vec::new(),
+    };
+    let errors: Vec<VerifyError> = verifier
+        .verify_all(&bundle)
+        .map(|(_, _, verified)| verified.unwrap_err())
+        .collect();
+    let cause = |error: &VerifyError| match error {
+        VerifyError::Discharge { cause, .. } => *cause,
+        other => panic!("{other}"),
+    };
+    let tried = limits.discharges / 8;
+    let budget = DischargeError::Budget {
+        limit: limits.discharges,
+    };
+    assert!(
+        errors[..tried]
+            .iter()
+            .all(|error| cause(error) == DischargeError::Signature)
+    );
+    assert!(errors[tried..].iter().all(|error| cause(error) == budget));
+    assert_eq!(errors.len(), 40);
+}
+
+/// What a cache believes a token to weigh covers what the token keeps in memory, also where one
+/// byte of it becomes dozens.
+#[test]
+fn the_weight_of_a_token_covers_what_it_holds() {
+    let key = SigningKey::new(Zeroizing::new(vec![1; 32]));
+    let weight = |caveat: Caveat| {
+        let token = Token::mint(b"k", [0; 16], "home", &key, &[caveat]).unwrap();
+        let location = Text::from("home");
+        let verifier = Verifier {
+            location: &location,
+            key: &|_| Some(&key),
+            third_parties: &ThirdPartyKeys::default(),
+            limits: &Limits::DEFAULT,
+            known: &|_| None,
+        };
+        let bundle = Bundle {
+            tokens: vec![token],
+            defects: Vec::new(),
+        };
+        verifier
+            .verify(&bundle, 0, &bundle.tokens[0])
+            .unwrap()
+            .weight()
+    };
+    let empty = Text::from("");
+    let many = 5_000;
+    assert!(weight(Caveat::Mutations(Some(vec![empty.clone(); many]))) >= many * size_of::<Text>());
+    let commands = vec![
+        Command {
+            args: None,
+            exact: false
+        };
+        many
+    ];
+    assert!(weight(Caveat::Commands(Some(commands))) >= many * size_of::<Command>());
+    let apps = (0..5_000).map(|id| (id, Action::READ));
+    assert!(weight(Caveat::Apps(Resources::new(apps))) >= many * size_of::<(u64, Action)>());
+    let inner = vec![Caveat::Action(Action::READ); 100];
+    let nested = Caveat::IfPresent {
+        ifs: Some(inner),
+        otherwise: Action::READ,
+    };
+    assert!(weight(nested) >= 100 * size_of::<Caveat>());
+    let long = Caveat::FromMachineSource("m".repeat(9_000).as_str().into());
+    assert!(weight(long) >= 9_000);
 }
 
 fn name() -> impl Strategy<Value = String> {

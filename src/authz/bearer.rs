@@ -13,7 +13,7 @@ use crate::macaroon::{
     Bundle, Caveat, Defect, KnownChain, Limits, Tail, TailDigest, Text, ThirdParty, Token,
     Verified, Verifier, VerifyError, undischarged,
 };
-use crate::policy::{Reason, window};
+use crate::policy::{Access, Prohibition, Reason, clear, clear_presence, window};
 
 /// The tokens of one header that verify. What depends on time or revocation is not decided yet.
 #[derive(Debug)]
@@ -34,7 +34,10 @@ pub(super) struct Candidate {
     /// The first second of every window that is no part of another caveat.
     not_before: i64,
     /// The last second of them all.
-    pub(super) not_after: i64,
+    not_after: i64,
+    /// The last second at which this token can permit anything: windows inside `IfPresent`
+    /// included, which all count whenever they are reached.
+    pub(super) lease_end: i64,
     /// What to tell the bearer when a discharge has expired.
     renewable: Box<[(Box<str>, Box<str>)]>,
     /// Computed for tokens whose lineage has a revocation.
@@ -65,11 +68,8 @@ impl Bearer {
         let mut candidates = Vec::new();
         let mut chains = Vec::new();
         let mut nearest = None;
-        for (position, token) in bundle.tokens.iter().enumerate() {
-            if !verifier.is_permission(token) {
-                continue;
-            }
-            match verifier.verify(&bundle, position, token) {
+        for (position, token, verified) in verifier.verify_all(&bundle) {
+            match verified {
                 Ok(verified) => {
                     if is_long(token) {
                         let chain = Arc::new(KnownChain::of(token, &verified));
@@ -120,7 +120,13 @@ impl Bearer {
     pub(super) fn weight(&self) -> usize {
         self.candidates
             .iter()
-            .map(|candidate| candidate.verified.weight() + size_of::<Candidate>())
+            .map(|candidate| {
+                let renewable = candidate.renewable.iter();
+                let tickets: usize = renewable
+                    .map(|(location, ticket)| location.len() + ticket.len() + 32)
+                    .sum();
+                candidate.verified.weight() + tickets + size_of::<Candidate>()
+            })
             .sum()
     }
 
@@ -149,11 +155,14 @@ impl Candidate {
             user: None,
             not_before: i64::MIN,
             not_after: i64::MAX,
+            lease_end: i64::MAX,
             renewable: tickets(token.caveats().iter().filter_map(Caveat::third_party)),
             verified,
             digests: OnceLock::new(),
         };
+        let mut users = SmallVec::<[u64; 1]>::new();
         for caveat in candidate.verified.caveats() {
+            candidate.lease_end = candidate.lease_end.min(end(caveat));
             if let Caveat::ValidityWindow {
                 not_before,
                 not_after,
@@ -162,10 +171,23 @@ impl Candidate {
                 candidate.not_before = candidate.not_before.max(*not_before);
                 candidate.not_after = candidate.not_after.min(*not_after);
             } else if let Caveat::FlyioUserId(user) = caveat {
-                candidate.user = Some(*user);
+                users.push(*user);
             }
         }
+        // Discharges that name different users name none.
+        users.dedup();
+        if let [user] = users[..] {
+            candidate.user = Some(user);
+        }
         candidate
+    }
+
+    /// Whether all caveats permit the access, or, without one, whether they permit anything.
+    pub(super) fn clear(&self, access: Option<&Access<'_>>, now: i64) -> Result<(), Prohibition> {
+        match access {
+            Some(access) => clear(self.verified.caveats(), access, now),
+            None => clear_presence(self.verified.caveats(), now),
+        }
     }
 
     fn usable(&self, revocations: &Revocations, now: i64) -> Result<(), Unusable> {
@@ -207,6 +229,17 @@ impl Candidate {
         self.verified
             .origin(caveat)
             .is_some_and(|origin| origin.token != self.position)
+    }
+}
+
+/// The last second at which a caveat is met, as far as it is about time.
+fn end(caveat: &Caveat) -> i64 {
+    if let Caveat::ValidityWindow { not_after, .. } = caveat {
+        *not_after
+    } else if let Caveat::IfPresent { ifs, .. } = caveat {
+        ifs.iter().flatten().map(end).min().unwrap_or(i64::MAX)
+    } else {
+        i64::MAX
     }
 }
 

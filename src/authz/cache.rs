@@ -4,6 +4,7 @@
 //! only under the key generation it was made with. Time and revocation are not part of it: they
 //! are looked at on every request, hit or miss.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,6 @@ use super::denial::Unusable;
 use crate::config;
 use crate::macaroon::KnownChain;
 
-#[derive(Debug)]
 pub(super) struct VerificationCache {
     /// `None` when the configuration switches the cache off.
     stores: Option<Stores>,
@@ -24,7 +24,6 @@ pub(super) struct VerificationCache {
     failure_ttl: Duration,
 }
 
-#[derive(Debug)]
 struct Stores {
     bearers: Store<Bearer>,
     /// Apart from the rest, so that no flood of bad tokens displaces a good one.
@@ -36,12 +35,20 @@ struct Stores {
 type Key = Box<[u8]>;
 type Store<T> = Cache<Key, Entry<T>, RandomState>;
 
-#[derive(Debug)]
 struct Entry<T> {
     generation: u64,
     lifetime: Duration,
     weight: usize,
     value: Arc<T>,
+}
+
+/// Without its entries: their keys are whole credentials.
+impl fmt::Debug for VerificationCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerificationCache")
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T> Entry<T> {

@@ -2,7 +2,7 @@
 
 use super::bearer::Candidate;
 use crate::macaroon::{Caveat, describe};
-use crate::policy::{Access, Prohibition, Reason, clear};
+use crate::policy::{Access, Prohibition, Reason};
 
 /// What a denial says.
 pub(super) struct Detail {
@@ -16,29 +16,43 @@ pub(super) struct Detail {
 pub(super) const NAMES_ARE_SECRET: &str = "no such name, or none that your tokens may touch; \
      the proxy's decision log has the details";
 
-/// Why none of the tokens permits the access.
-pub(super) fn prohibited(usable: &[&Candidate], access: &Access<'_>, now: i64) -> Detail {
+/// Why none of the tokens permits the access, or, without one, anything at all.
+///
+/// The text goes into a log line and an answer, and what it describes is the bearer's to choose,
+/// so it has a bound.
+pub(super) fn prohibited(usable: &[&Candidate], access: Option<&Access<'_>>, now: i64) -> Detail {
     let mut detail = Detail {
         text: String::new(),
         hints_at_names: false,
     };
     for candidate in usable {
-        let Err(prohibition) = clear(candidate.verified.caveats(), access, now) else {
+        let Err(prohibition) = candidate.clear(access, now) else {
             continue;
         };
+        detail.hints_at_names |=
+            matches!(prohibition.reason, Reason::Resource("organization" | "app"));
+        if detail.text.len() >= LONGEST {
+            continue;
+        }
         if !detail.text.is_empty() {
             detail.text.push_str("; ");
         }
         detail
             .text
             .push_str(&sentence(candidate, access, prohibition));
-        detail.hints_at_names |=
-            matches!(prohibition.reason, Reason::Resource("organization" | "app"));
+    }
+    if let Some((end, _)) = detail.text.char_indices().nth(LONGEST) {
+        detail.text.truncate(end);
+        detail.text.push_str(" ...");
     }
     detail
 }
 
-fn sentence(candidate: &Candidate, access: &Access<'_>, prohibition: Prohibition) -> String {
+fn sentence(
+    candidate: &Candidate,
+    access: Option<&Access<'_>>,
+    prohibition: Prohibition,
+) -> String {
     let Prohibition {
         caveat: at,
         nested,
@@ -75,7 +89,10 @@ fn sentence(candidate: &Candidate, access: &Access<'_>, prohibition: Prohibition
             }
             (caveat, _) => describe(caveat),
         });
-    format!("{place}, {caveat}: {reason}; {}", remedy(access, reason))
+    format!(
+        "{place}, {caveat}: {reason}; {}",
+        access.map_or_else(|| NO_ACCESS.to_owned(), |access| remedy(access, reason))
+    )
 }
 
 /// What would satisfy the caveat.
@@ -120,3 +137,9 @@ fn remedy(access: &Access<'_>, reason: Reason) -> String {
         }
     }
 }
+
+/// For a route that asks for no access.
+const NO_ACCESS: &str = "this route takes a token that can permit something";
+
+/// Characters of a reason.
+const LONGEST: usize = 1_000;

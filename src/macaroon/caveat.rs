@@ -9,6 +9,7 @@ use super::action::Action;
 pub(super) use decode::CaveatReader;
 pub use decode::decode_caveats;
 pub use encode::encode_caveats;
+use value::Heap;
 pub use value::{Blob, Resources, Text};
 
 /// One restriction. A token permits an access only if every one of its caveats does.
@@ -219,6 +220,59 @@ impl Caveat {
             | Self::FlySrc { .. }
             | Self::Unregistered { .. } => Role::Restriction,
         }
+    }
+
+    /// Bytes it takes in memory, with all it holds.
+    pub(super) fn weight(&self) -> usize {
+        let heap = match self {
+            Self::Apps(map) => map.heap(),
+            Self::Volumes(map)
+            | Self::FeatureSet(map)
+            | Self::Machines(map)
+            | Self::MachineFeatureSet(map)
+            | Self::Clusters(map)
+            | Self::AppFeatureSet(map)
+            | Self::StorageObjects(map) => map.heap(),
+            Self::Mutations(names) => names.heap(),
+            Self::ThirdParty(ThirdParty {
+                location,
+                verifier_key,
+                ticket,
+            }) => location
+                .heap()
+                .saturating_add(verifier_key.heap())
+                .saturating_add(ticket.heap()),
+            Self::BindToParentToken(bytes) | Self::GoogleUserId(bytes) => bytes.heap(),
+            Self::IfPresent { ifs, .. } => ifs.iter().flatten().map(Self::weight).sum(),
+            Self::FromMachineSource(text) | Self::ConfineGoogleHd(text) => text.heap(),
+            Self::Commands(commands) => commands
+                .iter()
+                .flatten()
+                .map(|command| size_of::<Command>().saturating_add(command.args.heap()))
+                .sum(),
+            Self::FlySrc {
+                organization,
+                app,
+                instance,
+            } => [organization, app, instance]
+                .into_iter()
+                .map(Heap::heap)
+                .sum(),
+            Self::Unregistered { body, .. } => body.len(),
+            Self::Organization { .. }
+            | Self::ValidityWindow { .. }
+            | Self::ConfineUser(_)
+            | Self::ConfineOrganization(_)
+            | Self::IsUser(_)
+            | Self::ConfineGitHubOrg(_)
+            | Self::MaxValidity(_)
+            | Self::IsMember
+            | Self::FlyioUserId(_)
+            | Self::GitHubUserId(_)
+            | Self::Action(_)
+            | Self::AllowedRoles(_) => 0,
+        };
+        size_of::<Self>().saturating_add(heap)
     }
 
     /// What a third party must discharge, if it is that.

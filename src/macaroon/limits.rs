@@ -19,6 +19,9 @@ pub struct Limits {
     /// Discharges tried for one ticket, inclusive. A bearer can present the same ticket many
     /// times; each costs an HMAC chain.
     pub discharges_per_ticket: usize,
+    /// Discharges tried for all tickets of all tokens of one header, inclusive. Every caveat of
+    /// every token may name the same ticket.
+    pub discharges: usize,
 }
 
 impl Limits {
@@ -30,6 +33,7 @@ impl Limits {
         caveats: 128,
         depth: 8,
         discharges_per_ticket: 8,
+        discharges: 128,
     };
 
     /// The largest accepted setting of `depth`: the decoder's stack stays below 64 KiB.

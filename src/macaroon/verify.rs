@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::caveat::{Caveat, CaveatReader, Role, Text, ThirdParty};
 use super::header::Bundle;
-use super::key::{SigningKey, Tail, UnsealError, unseal};
+use super::key::{SigningKey, Tail, TailDigest, UnsealError, unseal};
 use super::limits::Limits;
 use super::token::Token;
 use super::wire::{Reader, WireError};
@@ -124,15 +124,17 @@ impl Verified {
         &self.tails
     }
 
-    /// Bytes it holds, roughly.
+    /// Bytes it holds, nearly: what counts is that nothing of any size is left out.
     pub fn weight(&self) -> usize {
-        let caveats: usize = self.sources.iter().map(|source| source.caveats.len()).sum();
-        let tails = self.tails.len().saturating_mul(size_of::<Tail>());
-        // Twice, for what caveats keep on the heap.
+        let caveats = self.sources.iter().flat_map(|source| source.caveats.iter());
+        let caveats: usize = caveats.map(Caveat::weight).sum();
+        let tails = self
+            .tails
+            .len()
+            .saturating_mul(size_of::<Tail>().saturating_add(size_of::<TailDigest>()));
         caveats
-            .saturating_mul(size_of::<Caveat>().saturating_mul(2))
             .saturating_add(tails)
-            .saturating_add(256)
+            .saturating_add(size_of::<Self>())
     }
 
     fn add(&mut self, token: usize, of: &Token, trusted: bool) {
@@ -214,6 +216,12 @@ pub enum DischargeError {
         /// [`Limits::discharges_per_ticket`].
         limit: usize,
     },
+    /// More discharges to try for the whole header than the limit.
+    #[error("more than {limit} discharges to try for one header")]
+    Budget {
+        /// [`Limits::discharges`].
+        limit: usize,
+    },
 }
 
 impl Verifier<'_> {
@@ -222,14 +230,39 @@ impl Verifier<'_> {
         token.location() == self.location.as_bytes()
     }
 
+    /// Verifies every permission token of a bundle, in order, each with its position.
+    pub fn verify_all<'b>(
+        &self,
+        bundle: &'b Bundle,
+    ) -> impl Iterator<Item = (usize, &'b Token, Result<Verified, VerifyError>)> {
+        let mut budget = self.limits.discharges;
+        let permissions = bundle.tokens.iter().enumerate();
+        permissions
+            .filter(|(_, token)| self.is_permission(token))
+            .map(move |(position, token)| {
+                let verified = self.verify_within(bundle, position, token, &mut budget);
+                (position, token, verified)
+            })
+    }
+
     /// Verifies one token of `bundle`, at `position`, with the discharges beside it.
-    ///
-    /// The chain comes first: nothing is unsealed for a bearer without a signed token.
     pub fn verify(
         &self,
         bundle: &Bundle,
         position: usize,
         token: &Token,
+    ) -> Result<Verified, VerifyError> {
+        self.verify_within(bundle, position, token, &mut self.limits.discharges.clone())
+    }
+
+    /// The chain comes first: nothing is unsealed for a bearer without a signed token. `budget`
+    /// counts down the discharges that may still be tried.
+    fn verify_within(
+        &self,
+        bundle: &Bundle,
+        position: usize,
+        token: &Token,
+        budget: &mut usize,
     ) -> Result<Verified, VerifyError> {
         let key = (self.key)(token.key_id()).ok_or(VerifyError::UnknownKey)?;
         let tails = tails(token, key, (self.known)(token).as_deref());
@@ -254,7 +287,7 @@ impl Verifier<'_> {
             }
         }
         for (caveat, third_party) in third_parties {
-            self.discharge(bundle, caveat, third_party, &mut verified)?;
+            self.discharge(bundle, caveat, third_party, &mut verified, budget)?;
         }
         Ok(verified)
     }
@@ -267,6 +300,7 @@ impl Verifier<'_> {
         caveat: usize,
         third_party: &ThirdParty,
         verified: &mut Verified,
+        budget: &mut usize,
     ) -> Result<(), VerifyError> {
         let ticket = third_party.ticket.as_bytes();
         let mut candidates = bundle
@@ -292,6 +326,12 @@ impl Verifier<'_> {
                 cause = DischargeError::TooMany { limit };
                 break;
             }
+            *budget = budget.checked_sub(1).ok_or(VerifyError::Discharge {
+                caveat,
+                cause: DischargeError::Budget {
+                    limit: self.limits.discharges,
+                },
+            })?;
             match self.check_discharge(discharge, &key, &verified.tails) {
                 Ok(trusted) => {
                     verified.add(position, discharge, trusted);
@@ -400,7 +440,6 @@ impl Ticket {
 ///
 /// A tail depends on nothing but the key, the nonce and the caveats before it, so a token that
 /// shares them can start there: attenuating a token costs only the HMACs of the new caveats.
-#[derive(Debug)]
 pub struct KnownChain {
     caveats: Vec<Box<[u8]>>,
     tails: Vec<Tail>,
@@ -425,6 +464,12 @@ impl KnownChain {
         caveats
             .saturating_add(self.tails.len().saturating_mul(32))
             .saturating_add(64)
+    }
+}
+
+impl std::fmt::Debug for KnownChain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KnownChain({} caveats)", self.caveats.len())
     }
 }
 

@@ -31,6 +31,77 @@ pub fn clear<'c>(
         })
 }
 
+/// Clears what depends on no access: time, where the request comes from, and caveats that nothing
+/// satisfies. For routes that ask for a token and touch nothing that a caveat could name.
+pub fn clear_presence<'c>(
+    caveats: impl IntoIterator<Item = &'c Caveat>,
+    now: i64,
+) -> Result<(), Prohibition> {
+    caveats
+        .into_iter()
+        .enumerate()
+        .try_for_each(|(at, caveat)| {
+            if caveat.role() == Role::Attestation {
+                return Ok(());
+            }
+            presence(caveat, now).map_err(|reason| Prohibition {
+                caveat: at,
+                nested: None,
+                reason,
+            })
+        })
+}
+
+fn presence(caveat: &Caveat, now: i64) -> Result<(), Reason> {
+    match caveat {
+        Caveat::ValidityWindow {
+            not_before,
+            not_after,
+        } => window(*not_before, *not_after, now),
+        Caveat::FromMachineSource(_) => Err(Reason::Source("machine")),
+        Caveat::FlySrc {
+            organization,
+            app,
+            instance,
+        } => {
+            source("machine", instance, None)?;
+            source("app", app, None)?;
+            source("organization", organization, None)
+        }
+        Caveat::IfPresent { ifs, .. } => {
+            let ifs = ifs.as_ref().ok_or(Reason::Misplaced)?;
+            ifs.iter().try_for_each(|caveat| presence(caveat, now))
+        }
+        // Attestations at top level are skipped; nested, they deny.
+        Caveat::ThirdParty(_)
+        | Caveat::BindToParentToken(_)
+        | Caveat::FlyioUserId(_)
+        | Caveat::GitHubUserId(_)
+        | Caveat::GoogleUserId(_)
+        | Caveat::ConfineUser(_)
+        | Caveat::ConfineOrganization(_)
+        | Caveat::ConfineGoogleHd(_)
+        | Caveat::ConfineGitHubOrg(_)
+        | Caveat::MaxValidity(_) => Err(Reason::Misplaced),
+        Caveat::Unregistered { .. } => Err(Reason::Unregistered),
+        Caveat::Organization { .. }
+        | Caveat::Apps(_)
+        | Caveat::Volumes(_)
+        | Caveat::Machines(_)
+        | Caveat::MachineFeatureSet(_)
+        | Caveat::FeatureSet(_)
+        | Caveat::AppFeatureSet(_)
+        | Caveat::Clusters(_)
+        | Caveat::StorageObjects(_)
+        | Caveat::Mutations(_)
+        | Caveat::Commands(_)
+        | Caveat::Action(_)
+        | Caveat::IsUser(_)
+        | Caveat::IsMember
+        | Caveat::AllowedRoles(_) => Ok(()),
+    }
+}
+
 /// Which caveat prohibits an access, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prohibition {

@@ -104,16 +104,26 @@ impl Rule {
         let Self::Accesses(Accesses(templates)) = self else {
             return Ok(SmallVec::new());
         };
-        let mut accesses = SmallVec::new();
-        for template in templates {
-            if template.applies(fields)? {
-                accesses.push(template.access(fields, names)?);
+        let made = templates
+            .iter()
+            .try_fold(SmallVec::new(), |mut accesses, template| {
+                if template.applies(fields)? {
+                    accesses.push(template.access(fields, names)?);
+                }
+                Ok(accesses)
+            });
+        match made {
+            Ok(accesses) if accesses.is_empty() => Err(AccessError::Nothing),
+            // A request that is wrong in another way too is answered for that one, whether or not
+            // the name exists: else the order of checks would tell.
+            Err(error @ (AccessError::UnknownName(_) | AccessError::Contradiction(_))) => {
+                templates
+                    .iter()
+                    .try_for_each(|template| template.read(fields))?;
+                Err(error)
             }
+            made => made,
         }
-        if accesses.is_empty() {
-            return Err(AccessError::Nothing);
-        }
-        Ok(accesses)
     }
 }
 
@@ -228,6 +238,15 @@ impl AccessTemplate {
             ..Access::default()
         };
         sample.validate().map_err(TemplateError::Invalid)
+    }
+
+    /// Reads every field that the access would be made of, and resolves nothing.
+    fn read<'a>(&'a self, fields: &Fields<'a>) -> Result<(), AccessError> {
+        if self.applies(fields)? {
+            self.values()
+                .try_for_each(|(_, value)| value.read(fields).map(drop))?;
+        }
+        Ok(())
     }
 
     fn applies(&self, fields: &Fields<'_>) -> Result<bool, AccessError> {

@@ -55,14 +55,16 @@ fn token_limits(node: &Node, report: &mut Report) -> Option<Limits> {
     let caveats = section.read_or("caveats", d.caveats, report, &many);
     let depth = section.read_or("depth", d.depth, report, depth);
     let key = "discharges_per_ticket";
-    let discharges = section.read_or(key, d.discharges_per_ticket, report, &many);
+    let per_ticket = section.read_or(key, d.discharges_per_ticket, report, &many);
+    let discharges = section.read_or("discharges", d.discharges, report, &many);
     Some(Limits {
         header_bytes: header_bytes?,
         token_bytes: token_bytes?,
         tokens: tokens?,
         caveats: caveats?,
         depth: depth?,
-        discharges_per_ticket: discharges?,
+        discharges_per_ticket: per_ticket?,
+        discharges: discharges?,
     })
 }
 
@@ -132,13 +134,14 @@ const LIMITS: [&str; 8] = [
     "tokens",
 ];
 
-const TOKEN_LIMITS: [&str; 6] = [
+const TOKEN_LIMITS: [&str; 7] = [
     "header_bytes",
     "token_bytes",
     "tokens",
     "caveats",
     "depth",
     "discharges_per_ticket",
+    "discharges",
 ];
 
 const TIMEOUTS: [&str; 7] = [

@@ -123,3 +123,49 @@ impl<K: Ord> Resources<K> {
         self.0.is_none()
     }
 }
+
+/// What a value keeps on the heap, for caches that are bounded by bytes.
+pub(in crate::macaroon) trait Heap {
+    /// Bytes, without the value itself.
+    fn heap(&self) -> usize;
+}
+
+impl Heap for u64 {
+    fn heap(&self) -> usize {
+        0
+    }
+}
+
+impl Heap for Text {
+    fn heap(&self) -> usize {
+        if self.0.spilled() {
+            self.0.capacity()
+        } else {
+            0
+        }
+    }
+}
+
+impl Heap for Blob {
+    fn heap(&self) -> usize {
+        self.as_bytes().len()
+    }
+}
+
+impl<K: Ord + Heap> Heap for Resources<K> {
+    fn heap(&self) -> usize {
+        self.entries()
+            .iter()
+            .map(|(key, _)| size_of::<(K, Action)>().saturating_add(key.heap()))
+            .sum()
+    }
+}
+
+impl<T: Heap> Heap for Option<Vec<T>> {
+    fn heap(&self) -> usize {
+        self.iter()
+            .flatten()
+            .map(|item| size_of::<T>().saturating_add(item.heap()))
+            .sum()
+    }
+}
