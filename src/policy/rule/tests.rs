@@ -464,3 +464,33 @@ fn undeclared_query_keys_are_named() {
     };
     assert_eq!(check(&any, "/?x=1"), Ok(()));
 }
+
+/// Where names are secret, a wrong field must not tell an unknown name from a known one.
+#[test]
+fn a_wrong_field_is_answered_alike_for_known_and_unknown_names() {
+    let templates = || {
+        let machine = AccessTemplate {
+            app: Some(capture(0)),
+            machine: Some(query("instance")),
+            ..read(Org::Owner)
+        };
+        let leases = AccessTemplate {
+            when: Some(Condition::Is("leases".into(), true)),
+            ..machine.clone()
+        };
+        vec![machine, leases]
+    };
+    let key = |key: &str| Field::Query(key.into());
+    for name in ["web", "nope"] {
+        for (target, error) in [
+            ("/", AccessError::Missing(key("instance"))),
+            ("/?instance=.", AccessError::NotAnId(key("instance"))),
+            (
+                "/?instance=m&leases=1",
+                AccessError::NotBoolean(key("leases")),
+            ),
+        ] {
+            check(templates(), &[name], target, &[], One::Err(error));
+        }
+    }
+}
