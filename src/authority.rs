@@ -185,6 +185,32 @@ impl Authority {
         Ok(KeyId::of(&key.id))
     }
 
+    /// Takes in a key that another issuer signs with: its tokens are accepted from now on, and
+    /// nothing is signed with it here. Returns its id.
+    ///
+    /// # Errors
+    ///
+    /// Also when the store has a key with this id, even the same one.
+    pub fn import(
+        &self,
+        id: &[u8],
+        key: &Zeroizing<[u8; 32]>,
+        now: i64,
+    ) -> Result<KeyId, AuthorityError> {
+        let row = KeyRow {
+            id: id.to_vec(),
+            sealed: self.shared.seal.seal(&**key)?,
+            state: KeyState::Verifying,
+            created_at: now,
+        };
+        let mut store = self.shared.store();
+        if !store.add_key(&row)? {
+            return Err(AuthorityError::KnownKey(KeyId::of(id)));
+        }
+        self.shared.publish(&mut store)?;
+        Ok(KeyId::of(id))
+    }
+
     /// Revokes; the next request of this process already sees it. `false` if it was revoked
     /// before.
     pub fn revoke(&self, revocation: Revocation, now: i64) -> Result<bool, AuthorityError> {
@@ -230,6 +256,9 @@ pub enum AuthorityError {
     /// The signing keys in the store.
     #[error(transparent)]
     Keys(#[from] KeyRingError),
+    /// A key cannot be imported under an id that is taken.
+    #[error("the store already has a key {0}; key ids are never used twice")]
+    KnownKey(KeyId),
     /// A new key cannot be made.
     #[error("cannot make a new key")]
     Seal(#[from] SealError),

@@ -133,6 +133,16 @@ impl Store {
         })
     }
 
+    /// Adds a key; whether its id is new. One that is there is never replaced.
+    pub(super) fn add_key(&mut self, key: &KeyRow) -> Result<bool, StoreError> {
+        self.write(|transaction| {
+            if keys(transaction)?.iter().any(|known| known.id == key.id) {
+                return Ok(false);
+            }
+            insert_key(transaction, key).map(|()| true)
+        })
+    }
+
     pub(super) fn record(&mut self, token: &Issued) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction

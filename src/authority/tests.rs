@@ -9,7 +9,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::Secret;
-use crate::macaroon::{Action, Bundle, Limits, TailDigest, Verified, Verifier, VerifyError};
+use crate::macaroon::{
+    Action, Bundle, Limits, SigningKey, TailDigest, Verified, Verifier, VerifyError,
+};
 
 const NOW: i64 = 1_764_000_000;
 
@@ -101,6 +103,45 @@ fn rotating_keeps_older_tokens_valid() {
     assert!(verify(&snapshot, &after).is_ok());
     let states: Vec<KeyState> = authority.keys().unwrap().iter().map(|k| k.state).collect();
     assert_eq!(states, [KeyState::Verifying, KeyState::Active]);
+}
+
+#[test]
+fn an_imported_key_verifies_and_does_not_sign() {
+    let place = Place::new();
+    let authority = place.open();
+    let generation = authority.snapshot().generation;
+    let bytes = Zeroizing::new([5; 32]);
+    let foreign = |id: &[u8]| {
+        let key = SigningKey::new(Zeroizing::new(bytes.to_vec()));
+        Token::mint(id, [1; 16], "https://api.fly.io/v1", &key, &[]).unwrap()
+    };
+    let id = authority.import(b"theirs", &bytes, NOW).unwrap();
+    assert_eq!(id.to_string(), "theirs");
+
+    let snapshot = authority.snapshot();
+    assert_ne!(snapshot.generation, generation);
+    assert!(verify(&snapshot, &foreign(b"theirs")).is_ok());
+    assert_eq!(
+        verify(&snapshot, &foreign(b"others")).unwrap_err(),
+        VerifyError::UnknownKey
+    );
+    assert_ne!(issue(&authority).key_id(), b"theirs");
+    // Sealed like every other key, and there after a restart.
+    let sealed = &authority.keys().unwrap()[1].sealed;
+    assert!(!sealed.windows(32).any(|window| window == [5; 32]));
+    assert!(verify(&place.open().snapshot(), &foreign(b"theirs")).is_ok());
+}
+
+#[test]
+fn an_import_never_replaces_a_key() {
+    let place = Place::new();
+    let authority = place.open();
+    let token = issue(&authority);
+    let taken = token.key_id().to_vec();
+    let refused = authority.import(&taken, &Zeroizing::new([5; 32]), NOW);
+    assert!(matches!(refused, Err(AuthorityError::KnownKey(_))));
+    assert_eq!(authority.keys().unwrap().len(), 1);
+    assert!(verify(&authority.snapshot(), &token).is_ok());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use http::header;
+use http::header::{self, HeaderMap};
 use http::uri::Authority;
 use http::{Method, Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
@@ -26,6 +26,8 @@ pub(super) async fn serve(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    let mut request = request;
+    conceal(request.headers_mut());
     let begun = Instant::now();
     let in_flight = connection.pulse.begin();
     let worker = &connection.worker;
@@ -55,6 +57,16 @@ pub(super) async fn serve(
     }
     let read_by = Instant::now() + worker.timeouts.idle;
     response.map(|bytes| ResponseBody::own(bytes, read_by, in_flight))
+}
+
+/// Keeps credentials out of whatever prints headers, here or in a library.
+fn conceal(headers: &mut HeaderMap) {
+    // All lines, since a repeated credential is refused but can be printed before that.
+    for (name, value) in headers.iter_mut() {
+        if *name == header::AUTHORIZATION || *name == header::PROXY_AUTHORIZATION {
+            value.set_sensitive(true);
+        }
+    }
 }
 
 /// Refuses what can be read in two ways, then asks for the decision, and records it.

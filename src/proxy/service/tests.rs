@@ -129,3 +129,19 @@ fn the_log_shows_objects_but_not_the_words_of_a_command() {
         r"r org=2001 app=3001 machine=m\n1 command=2 words"
     );
 }
+
+#[test]
+fn credentials_do_not_show_where_headers_are_printed() {
+    let lines = [
+        ("authorization", "Bearer fm2_one"),
+        ("authorization", "Bearer fm2_two"),
+        ("proxy-authorization", "Basic fm2_three"),
+        ("accept", "text/plain"),
+    ];
+    let mut request = request(Version::HTTP_11, "/a", &lines);
+    conceal(request.headers_mut());
+    let printed = format!("{request:?}");
+    assert!(!printed.contains("fm2_"), "{printed}");
+    assert!(printed.contains("text/plain"), "{printed}");
+    assert_eq!(request.headers()["authorization"], "Bearer fm2_one");
+}

@@ -1,0 +1,24 @@
+//! usher as a whole, over real sockets: a token goes in, a decision is made, and an upstream that
+//! records every byte shows what came of it.
+//!
+//! The first assertion about every denial is that the upstream saw nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at what it does not expect"
+)]
+
+mod command;
+mod credentials;
+mod failures;
+mod forwarding;
+mod lifecycle;
+mod matrix;
+mod observed;
+mod reference;
+mod refusals;
+mod streams;
+mod support;
+mod transport;

@@ -1,0 +1,327 @@
+//! What an operator can see, and what nobody can: tokens.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use usher::authority::Kind;
+use usher::macaroon::{Action, Bundle, Caveat, Limits, Token};
+
+use crate::support::{
+    H2Client, Peer, Process, Recorder, ThirdParty, World, collect, header, hour, run, run_usher,
+};
+
+const ORG: Kind = Kind::Org { org: 2001 };
+
+/// Lines of one metric, without the comments.
+fn lines<'a>(metrics: &'a str, name: &str) -> BTreeSet<&'a str> {
+    let starts = |line: &&str| line.starts_with(name);
+    metrics.lines().filter(starts).collect()
+}
+
+#[test]
+fn every_request_is_counted_once_under_bounded_labels() {
+    let upstream = Recorder::answering(|received| {
+        let status = match received.head.starts_with("DELETE ") {
+            true => "404 Not Found",
+            false => "200 OK",
+        };
+        format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").into_bytes()
+    });
+    let usher = World::before(upstream.address).start();
+    let token = usher.credential(&Kind::Deploy {
+        org: 2001,
+        app: 3001,
+    });
+    let good = Some(token.as_str());
+    for (request, credential, status) in [
+        ("GET /v1/apps/web", good, 200),
+        ("GET /v1/apps/web", good, 200),
+        ("GET /v1/apps/api", good, 403),
+        ("GET /v1/apps/shop", good, 403),
+        ("GET /v1/apps/made-up-1", good, 404),
+        ("GET /v1/apps/made-up-2", good, 404),
+        ("DELETE /v1/apps/web", good, 404),
+        ("GET /made-up-3", good, 404),
+        ("GET /made-up-4", None, 401),
+        ("GET /v1/apps/web", None, 401),
+        ("GET /v1/apps/web", Some("Bearer made-up-5"), 401),
+        ("GET /v1/apps/web?made-up-6=1", good, 400),
+        ("GET /v1/apps/../made-up-7", good, 400),
+        ("MADEUP8 /v1/apps/web", good, 405),
+        ("GET /healthz", None, 200),
+    ] {
+        assert_eq!(usher.ask(request, credential).status, status, "{request}");
+    }
+    let metrics = usher.metrics();
+    let counted: BTreeSet<&str> = lines(&metrics, "usher_requests_total")
+        .into_iter()
+        .filter(|line| !line.ends_with(" 0"))
+        .collect();
+    assert_eq!(
+        counted,
+        BTreeSet::from([
+            r#"usher_requests_total{route="",verdict="deny",code="ambiguous"} 1"#,
+            r#"usher_requests_total{route="",verdict="deny",code="method-not-allowed"} 1"#,
+            r#"usher_requests_total{route="",verdict="deny",code="no-route"} 1"#,
+            r#"usher_requests_total{route="",verdict="deny",code="token-missing"} 1"#,
+            r#"usher_requests_total{route="apps.delete",verdict="permit",code="permitted"} 1"#,
+            r#"usher_requests_total{route="apps.show",verdict="deny",code="bad-field"} 1"#,
+            r#"usher_requests_total{route="apps.show",verdict="deny",code="prohibited"} 2"#,
+            r#"usher_requests_total{route="apps.show",verdict="deny",code="token-malformed"} 1"#,
+            r#"usher_requests_total{route="apps.show",verdict="deny",code="token-missing"} 1"#,
+            r#"usher_requests_total{route="apps.show",verdict="deny",code="unknown-name"} 2"#,
+            r#"usher_requests_total{route="apps.show",verdict="permit",code="permitted"} 2"#,
+            r#"usher_requests_total{route="health",verdict="permit",code="permitted"} 1"#,
+        ])
+    );
+    for line in [
+        r#"usher_responses_total{route="apps.show",class="2xx"} 2"#,
+        r#"usher_responses_total{route="apps.delete",class="4xx"} 1"#,
+        r#"usher_upstream_connections_total{upstream="machines",origin="new"} 1"#,
+        r#"usher_upstream_connections_total{upstream="machines",origin="reused"} 3"#,
+        // Two credentials were verified; the good one was asked for anew nine times.
+        "usher_verification_cache_misses_total 2",
+        "usher_verification_cache_hits_total 9",
+        "usher_decision_seconds_count 15",
+        "usher_connections_total 15",
+    ] {
+        assert!(
+            metrics.lines().any(|l| l == line),
+            "{line} not in {metrics}"
+        );
+    }
+    assert!(!metrics.to_lowercase().contains("made"), "{metrics}");
+}
+
+#[test]
+fn each_decision_is_one_event_with_all_that_it_was_about() {
+    let upstream = Recorder::ok();
+    let world = World::before(upstream.address);
+    let config = world.write();
+    let mut usher = Process::serve(&config, "info");
+    let made = run_usher(&[
+        "token",
+        "create",
+        "deploy",
+        "--app",
+        "web",
+        "--config",
+        config.to_str().unwrap(),
+    ]);
+    let credential = made.stdout.trim();
+    let token = Bundle::parse(credential, &Limits::DEFAULT)
+        .unwrap()
+        .tokens
+        .remove(0);
+    let mut peer = usher.connect();
+    let mut ask = |request: &str, credential: &str| {
+        peer.send(format!(
+            "{request} HTTP/1.1\r\nhost: usher.test\r\n{credential}\r\n"
+        ));
+        peer.answer()
+    };
+    let credential = format!("authorization: {credential}\r\n");
+    let decided = |event: &serde_json::Value| event["message"] == "request decided";
+
+    let refused = ask("GET /v1/apps/api/machines/148e1bbb000001", &credential);
+    upstream.saw_nothing();
+    assert_eq!(refused.status, 403);
+    let event = usher.event(decided);
+    assert_eq!(event["route"], "machines.show");
+    assert_eq!(
+        event["access"],
+        "r org=2001 app=3002 machine=148e1bbb000001"
+    );
+    assert_eq!(
+        (&event["verdict"], &event["code"]),
+        (&"deny".into(), &"prohibited".into())
+    );
+    assert_eq!(event["reason"], refused.detail());
+    assert_eq!(event["token"], token.uuid().to_string());
+    let digest = token.tail_digest().unwrap();
+    let fingerprint: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(event["fingerprint"], fingerprint);
+    assert_eq!(event["decision"], refused.problem()["decision"]);
+    assert_eq!(event["method"], "GET");
+    assert!(event["latency_us"].is_u64(), "{event}");
+
+    assert_eq!(
+        ask(
+            "POST /v1/apps/web/machines",
+            &format!("{credential}content-length: 0\r\n")
+        )
+        .status,
+        200
+    );
+    let event = usher.event(decided);
+    assert_eq!(
+        (&event["verdict"], &event["code"]),
+        (&"permit".into(), &"permitted".into())
+    );
+    assert_eq!(event["route"], "machines.create");
+    assert_eq!(event["access"], "c org=2001 app=3001 machine=");
+    assert_eq!(event["reason"], serde_json::Value::Null);
+    let seen = upstream.last();
+    assert_eq!(event["decision"].as_str(), seen.line("x-usher-decision"));
+    assert_eq!(event["token"].as_str(), seen.line("x-usher-token-id"));
+
+    assert_eq!(ask("GET /nowhere", "").status, 401);
+    let event = usher.event(decided);
+    assert_eq!(
+        (&event["verdict"], &event["code"]),
+        (&"deny".into(), &"token-missing".into())
+    );
+    assert_eq!(event["route"], serde_json::Value::Null);
+    assert_eq!(event["token"], serde_json::Value::Null);
+    usher.signal("TERM");
+    assert_eq!(usher.wait().0, Some(0));
+}
+
+/// Everything by which a token could be recognized or, worse, used.
+fn traces(token: &Token) -> Vec<Vec<u8>> {
+    let bytes = token.bytes();
+    let tail = bytes.last_chunk::<32>().unwrap();
+    let hexadecimal =
+        |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let mut traces = Vec::new();
+    // Any part of the text, and of the tail in each of its forms. The location and the caveats
+    // are in the raw bytes as well, and are no secrets.
+    for text in [
+        STANDARD.encode(bytes),
+        STANDARD.encode(tail),
+        hexadecimal(tail),
+        hexadecimal(token.nonce()),
+    ] {
+        traces.extend(text.as_bytes().windows(16).map(<[u8]>::to_vec));
+    }
+    traces.extend(tail.windows(8).map(<[u8]>::to_vec));
+    traces.extend(token.rnd().windows(8).map(<[u8]>::to_vec));
+    traces
+}
+
+#[test]
+fn no_part_of_a_token_shows_anywhere() {
+    const CUSTOMER: ThirdParty = ThirdParty {
+        location: "https://auth.customer.test",
+        shared: [7; 32],
+    };
+    const SECRET: &str = "secret-of-the-upstream";
+    let upstream = Recorder::ok();
+    let world = World::before(upstream.address)
+        .with(
+            "- { name: machines, ",
+            "- { name: machines, credential: { header: X-Api-Key, value: { file: secret } }, ",
+        )
+        .file("secret", SECRET);
+    let config = world.write();
+    let seal_key = std::fs::read(world.folder().join("seal.key")).unwrap();
+
+    // Made by this very store, so that usher takes them all the way.
+    let usher = world.start();
+    let org = usher.token(&ORG, hour());
+    let narrowed = org
+        .attenuate(&[Caveat::Action(Action::READ)], &Limits::DEFAULT)
+        .unwrap();
+    let expired = usher.issue(&[crate::support::window(-10, -1)]);
+    let restricted = CUSTOMER.restrict(&org, 1);
+    let discharge = CUSTOMER.discharge(1, &[]);
+    let revoked = usher.token(&ORG, hour());
+    let lineage = usher::authority::Revocation::Lineage(revoked.uuid());
+    usher.authority.revoke(lineage, 0).unwrap();
+    let mut broken = org.bytes().to_vec();
+    *broken.last_mut().unwrap() ^= 1;
+    let broken = Token::decode(broken, &Limits::DEFAULT).unwrap();
+
+    let process = Process::serve(&config, "trace");
+    let whole = header(&[&org]);
+    let (cut, _) = whole.split_at(whole.len() - 7);
+    let credentials = [
+        whole.clone(),
+        header(&[&narrowed]),
+        header(&[&expired]),
+        header(&[&restricted, &discharge]),
+        header(&[&restricted]),
+        header(&[&revoked]),
+        header(&[&broken]),
+        cut.to_owned(),
+        whole.replace("fm2_", "fm2_fm2_"),
+        whole.replace("FlyV1 ", "Basic "),
+    ];
+    let mut answers = Vec::new();
+    for credential in &credentials {
+        for request in [
+            "GET /v1/apps/web",
+            "DELETE /v1/apps/web",
+            "GET /v1/apps/shop",
+            "GET /nowhere",
+            "GET /v1/apps/web/..",
+        ] {
+            let mut peer = process.connect();
+            peer.send(format!(
+                "{request} HTTP/1.1\r\nhost: usher.test\r\nauthorization: {credential}\r\n\r\n"
+            ));
+            let answer = peer.answer();
+            answers.extend_from_slice(answer.head.as_bytes());
+            answers.extend_from_slice(&answer.body);
+        }
+    }
+    run(async {
+        let mut client = H2Client::cleartext(process.address).await;
+        for credential in &credentials {
+            let answer = client.ask("GET /v1/apps/web", Some(credential), &[]).await;
+            answers.extend_from_slice(format!("{:?}", answer.headers()).as_bytes());
+            answers.extend_from_slice(&collect(answer.into_body()).await.0);
+        }
+    });
+    let mut admin = Peer::connect(process.admin);
+    admin.send("GET /metrics HTTP/1.1\r\nhost: admin\r\n\r\n");
+    let metrics = admin.answer().body;
+    process.signal("TERM");
+    let (code, log) = process.wait();
+    assert_eq!(code, Some(0));
+
+    assert!(
+        log.contains(r#""level":"TRACE""#),
+        "the log says everything"
+    );
+    assert_eq!(log.matches("request decided").count(), 60);
+    // Its ticket is what a client has to take to the third party, so an answer does say that.
+    let ticket = STANDARD.encode(CUSTOMER.ticket(1));
+    let answers = String::from_utf8(answers).unwrap();
+    assert!(answers.contains(&ticket));
+    let answers = answers.replace(&ticket, "").into_bytes();
+    let received = upstream.bytes();
+    assert!(!received.is_empty() && !metrics.is_empty() && !answers.is_empty());
+    let places = [
+        ("log", log.as_bytes()),
+        ("metrics", &*metrics),
+        ("answers", &*answers),
+        ("upstream", &*received),
+    ];
+    for (place, content) in places {
+        let windows: BTreeSet<&[u8]> = [8, 16]
+            .into_iter()
+            .flat_map(|length| content.windows(length))
+            .collect();
+        let tokens = [
+            &org,
+            &narrowed,
+            &expired,
+            &restricted,
+            &discharge,
+            &revoked,
+            &broken,
+        ];
+        for trace in tokens.into_iter().flat_map(traces) {
+            assert!(
+                !windows.contains(&*trace),
+                "{place}: {:?}",
+                String::from_utf8_lossy(&trace)
+            );
+        }
+        let contains = |text: &[u8]| content.windows(text.len()).any(|w| w == text);
+        assert!(!contains(&seal_key), "{place}");
+        assert_eq!(contains(SECRET.as_bytes()), place == "upstream", "{place}");
+    }
+}

@@ -1,0 +1,196 @@
+//! HTTP/2 on either side, spoken by hyper.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::{DEADLINE, Identity};
+
+/// A body that the test feeds.
+pub(crate) struct Fed(mpsc::Receiver<Frame<Bytes>>);
+
+impl Body for Fed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|frame| frame.map(Ok))
+    }
+}
+
+/// A body, and the end that feeds it; dropping that ends the body.
+pub(crate) fn fed() -> (mpsc::Sender<Frame<Bytes>>, Fed) {
+    let (feed, body) = mpsc::channel(8);
+    (feed, Fed(body))
+}
+
+pub(crate) fn trailers(lines: &[(&'static str, &'static str)]) -> Frame<Bytes> {
+    let mut map = HeaderMap::new();
+    for (name, value) in lines {
+        map.append(*name, HeaderValue::from_static(value));
+    }
+    Frame::trailers(map)
+}
+
+/// Runs a test on this thread, until the deadline at most.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async { timeout(DEADLINE, test).await.expect("the test is stuck") });
+}
+
+/// All data of a body, and its trailers.
+pub(crate) async fn collect(body: Incoming) -> (Bytes, Option<HeaderMap>) {
+    let collected = body.collect().await.unwrap();
+    let trailers = collected.trailers().cloned();
+    (collected.to_bytes(), trailers)
+}
+
+/// One connection to usher.
+pub(crate) struct H2Client {
+    sender: SendRequest<Fed>,
+    scheme: &'static str,
+}
+
+impl H2Client {
+    /// By prior knowledge.
+    pub(crate) async fn cleartext(address: SocketAddr) -> Self {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        Self::over(tcp, "http").await
+    }
+
+    /// By ALPN.
+    pub(crate) async fn secured(address: SocketAddr, identity: &Identity) -> Self {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(identity.client(&["h2"]));
+        let tls = connector.connect(name, tcp).await.unwrap();
+        assert_eq!(tls.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+        Self::over(tls, "https").await
+    }
+
+    async fn over(
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        scheme: &'static str,
+    ) -> Self {
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        Self { sender, scheme }
+    }
+
+    /// A request for `METHOD TARGET` with a credential and a body.
+    pub(crate) fn request(
+        &self,
+        request: &str,
+        credential: Option<&str>,
+        lines: &[(&'static str, &str)],
+        body: Fed,
+    ) -> Request<Fed> {
+        let (method, target) = request.split_once(' ').unwrap();
+        let mut builder = Request::builder()
+            .method(method)
+            .uri(format!("{}://usher.test{target}", self.scheme));
+        if let Some(credential) = credential {
+            builder = builder.header("authorization", credential);
+        }
+        for (name, value) in lines {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(body).unwrap()
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<Fed>) -> Response<Incoming> {
+        self.sender.ready().await.unwrap();
+        self.sender.send_request(request).await.unwrap()
+    }
+
+    /// A request without a body.
+    pub(crate) async fn ask(
+        &mut self,
+        request: &str,
+        credential: Option<&str>,
+        lines: &[(&'static str, &str)],
+    ) -> Response<Incoming> {
+        let request = self.request(request, credential, lines, fed().1);
+        self.send(request).await
+    }
+}
+
+/// An upstream that keeps the head of every request, and echoes body and trailers frame by frame.
+pub(crate) struct H2Upstream {
+    pub(crate) address: SocketAddr,
+    heads: Arc<Mutex<Vec<Parts>>>,
+}
+
+impl H2Upstream {
+    pub(crate) async fn cleartext() -> Self {
+        Self::start(None).await
+    }
+
+    pub(crate) async fn secured(identity: &Identity) -> Self {
+        Self::start(Some(TlsAcceptor::from(identity.server(&["h2"])))).await
+    }
+
+    async fn start(tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&heads);
+        tokio::spawn(async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                let (kept, tls) = (Arc::clone(&kept), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => echo(tcp, kept).await,
+                        Some(tls) => echo(tls.accept(tcp).await.unwrap(), kept).await,
+                    }
+                });
+            }
+        });
+        Self { address, heads }
+    }
+
+    pub(crate) fn heads(&self) -> Vec<Parts> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+async fn echo(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    heads: Arc<Mutex<Vec<Parts>>>,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (parts, body) = request.into_parts();
+        heads.lock().unwrap().push(parts);
+        async move { Ok::<_, Infallible>(Response::new(body)) }
+    });
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(io), service);
+    // usher closes it when it ends.
+    let _ended = connection.await;
+}

@@ -1,0 +1,212 @@
+//! usher in this process: a configuration as people write it, a store in a folder, and sockets.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use usher::authority::{Authority, Kind, Request, Window};
+use usher::authz::Authorizer;
+use usher::clock::unix_now;
+use usher::config;
+use usher::macaroon::{Caveat, Token};
+use usher::metrics::Metrics;
+use usher::proxy::{Running, Server};
+use usher::shutdown::Shutdown;
+
+use super::peer::{Answer, Peer};
+use super::tokens::{header, hour};
+
+/// A folder with a configuration and what it names.
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    yaml: String,
+}
+
+impl World {
+    /// The usual one, in front of one upstream.
+    pub(crate) fn before(upstream: SocketAddr) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("seal.key"), STANDARD.encode([9; 32])).unwrap();
+        let yaml = include_str!("world.yaml").replace("@UPSTREAM@", &upstream.to_string());
+        Self { folder, yaml }
+    }
+
+    /// Replaces every occurrence of a piece of the configuration.
+    #[track_caller]
+    pub(crate) fn with(mut self, piece: &str, instead: impl Display) -> Self {
+        assert!(self.yaml.contains(piece), "the world has no `{piece}`");
+        self.yaml = self.yaml.replace(piece, &instead.to_string());
+        self
+    }
+
+    /// Appends a section.
+    pub(crate) fn and(mut self, section: impl Display) -> Self {
+        self.yaml = format!("{}\n{section}\n", self.yaml);
+        self
+    }
+
+    /// Has the listener speak TLS.
+    pub(crate) fn secured(self, identity: &super::Identity) -> Self {
+        let (certificate, key) = (identity.certificate.display(), identity.key.display());
+        self.with(
+            "- address: 127.0.0.1:0",
+            format_args!(
+                "- {{ address: 127.0.0.1:0, tls: {{ certificate: {certificate}, key: {key} }} }}"
+            ),
+        )
+    }
+
+    /// A file that the configuration may name.
+    pub(crate) fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        std::fs::write(self.folder.path().join(name), content).unwrap();
+        self
+    }
+
+    /// Writes the configuration where the command line finds it.
+    pub(crate) fn write(&self) -> PathBuf {
+        let path = self.folder.path().join("usher.yaml");
+        std::fs::write(&path, &self.yaml).unwrap();
+        path
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The store alone, without anything that listens.
+    pub(crate) fn authority(&self) -> Authority {
+        Authority::open(&self.config().authority, unix_now()).unwrap()
+    }
+
+    fn config(&self) -> config::Config {
+        match config::parse(&self.yaml, &self.folder.path().join("usher.yaml")) {
+            Ok((config, warnings)) => {
+                assert!(warnings.is_empty(), "{warnings:?}");
+                config
+            }
+            Err(problems) => panic!("{problems}"),
+        }
+    }
+
+    pub(crate) fn start(self) -> Usher {
+        let config = Arc::new(self.config());
+        let mut authority = self.authority();
+        authority.follow().unwrap();
+        let (authority, metrics) = (Arc::new(authority), Arc::new(Metrics::new()));
+        let authorizer = Authorizer::new(
+            Arc::clone(&config),
+            Arc::clone(&authority),
+            Arc::clone(&metrics),
+        );
+        let server = Server::open(&config, Arc::new(authorizer), metrics).unwrap();
+        let address = server.addresses()[0];
+        let admin = server.admin_address().unwrap();
+        let shutdown = Shutdown::default();
+        let running = server.start(shutdown.clone()).unwrap();
+        Usher {
+            world: Some(self),
+            address,
+            admin,
+            authority,
+            shutdown,
+            running: Some(running),
+        }
+    }
+}
+
+/// A running usher; it is cut when dropped.
+pub(crate) struct Usher {
+    world: Option<World>,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) authority: Arc<Authority>,
+    shutdown: Shutdown,
+    running: Option<Running>,
+}
+
+impl Usher {
+    pub(crate) fn connect(&self) -> Peer {
+        Peer::connect(self.address)
+    }
+
+    /// Sends `METHOD TARGET` with a credential on a connection of its own.
+    #[track_caller]
+    pub(crate) fn ask(&self, request: &str, credential: Option<&str>) -> Answer {
+        self.ask_with(request, credential, "")
+    }
+
+    /// The same with further header lines, each with its line end.
+    #[track_caller]
+    pub(crate) fn ask_with(&self, request: &str, credential: Option<&str>, lines: &str) -> Answer {
+        let credential =
+            credential.map_or_else(String::new, |value| format!("authorization: {value}\r\n"));
+        let mut peer = self.connect();
+        peer.send(format!(
+            "{request} HTTP/1.1\r\nhost: usher.test\r\n{credential}{lines}\r\n"
+        ));
+        peer.answer()
+    }
+
+    /// A token with these caveats, entered into the ledger like every other.
+    pub(crate) fn issue(&self, caveats: &[Caveat]) -> Token {
+        issue(&self.authority, "test", caveats)
+    }
+
+    /// The one token of a kind that has one.
+    #[track_caller]
+    pub(crate) fn token(&self, kind: &Kind, window: Window) -> Token {
+        let [caveats] = &kind.caveats(window)[..] else {
+            panic!("{} is not one token", kind.name());
+        };
+        issue(&self.authority, kind.name(), caveats)
+    }
+
+    /// The header value of a token as `usher token create` makes it, good for an hour.
+    #[track_caller]
+    pub(crate) fn credential(&self, kind: &Kind) -> String {
+        header(&[&self.token(kind, hour())])
+    }
+
+    /// What the admin listener says about this usher.
+    pub(crate) fn metrics(&self) -> String {
+        let mut peer = Peer::connect(self.admin);
+        peer.send("GET /metrics HTTP/1.1\r\nhost: admin\r\n\r\n");
+        let answer = peer.answer();
+        assert_eq!(answer.status, 200);
+        answer.text().to_owned()
+    }
+
+    /// Ends it in an orderly way, and starts another one in the same folder.
+    pub(crate) fn restart(mut self) -> Self {
+        let world = self.world.take().unwrap();
+        drop(self);
+        world.start()
+    }
+}
+
+impl Drop for Usher {
+    fn drop(&mut self) {
+        self.shutdown.drain.cancel();
+        self.shutdown.cut.cancel();
+        if let Some(running) = self.running.take()
+            && !std::thread::panicking()
+        {
+            running.join().unwrap();
+        }
+    }
+}
+
+fn issue(authority: &Authority, kind: &str, caveats: &[Caveat]) -> Token {
+    let request = Request {
+        kind,
+        name: None,
+        org: None,
+        app: None,
+        caveats,
+        issuer: None,
+    };
+    authority.issue(&request, unix_now()).unwrap()
+}
