@@ -343,9 +343,11 @@ fn a_header_tries_only_so_many_discharges() {
         .verify_all(&bundle)
         .map(|(_, _, verified)| verified.unwrap_err())
         .collect();
-    let cause = |error: &VerifyError| match error {
-        VerifyError::Discharge { cause, .. } => *cause,
-        other => panic!("{other}"),
+    let cause = |error: &VerifyError| {
+        let VerifyError::Discharge { cause, .. } = error else {
+            panic!("{error}")
+        };
+        *cause
     };
     let tried = limits.discharges / 8;
     let budget = DischargeError::Budget {
