@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::pattern::{Alphabet, Pattern, Segment};
-use super::target::Target;
+use super::target::{Target, split_at_byte};
 
 pub use shadow::Shadow;
 
@@ -260,7 +260,7 @@ fn search<'a, T>(
     let Some(path) = path else {
         return accept(&node.end);
     };
-    let (segment, rest) = match path.split_once('/') {
+    let (segment, rest) = match split_at_byte(path, b'/') {
         Some((segment, rest)) => (segment, Some(rest)),
         None => (path, None),
     };

@@ -20,19 +20,19 @@ impl<'a> Target<'a> {
         if !raw.starts_with('/') {
             return Err(TargetError::Form);
         }
-        if let Some((at, byte)) = raw.bytes().enumerate().find(|(_, b)| is_refused(*b)) {
-            return Err(match byte {
-                b'\\' => TargetError::Backslash { at },
-                b';' => TargetError::Semicolon { at },
-                b'#' => TargetError::Fragment { at },
-                _ => TargetError::Byte { at },
-            });
+        let (class, pairs) = survey(raw.as_bytes());
+        if class & REFUSED != 0 {
+            return Err(refused(raw));
         }
-        let (path, query) = match raw.split_once('?') {
+        let (path, query) = match split_at_byte(raw, b'?').filter(|_| class & QUERY != 0) {
             Some((path, query)) => (path, Some(query)),
             None => (raw, None),
         };
-        check_path(path)?;
+        // Without a percent sign, and without a slash or dot behind a slash, no segment can be
+        // empty, dots or encoded.
+        if class & PERCENT != 0 || pairs {
+            check_path(path)?;
+        }
         if let Some(query) = query {
             check_query(query, path.len() + 1)?;
         }
@@ -212,9 +212,44 @@ pub enum QueryError {
     Case,
 }
 
+/// What kinds of bytes there are, and whether a slash or dot comes right behind a slash.
+fn survey(bytes: &[u8]) -> (u8, bool) {
+    let mut seen = 0;
+    let mut before = 0;
+    let mut pairs = 0;
+    for byte in bytes {
+        let class = CLASS
+            .get(usize::from(*byte))
+            .map_or(REFUSED, |class| *class);
+        seen |= class;
+        pairs |= before & class;
+        before = if class & SLASH == 0 { 0 } else { SLASH | DOT };
+    }
+    (seen, pairs != 0)
+}
+
+/// The first byte that no target may hold.
+fn refused(raw: &str) -> TargetError {
+    let found = raw.bytes().enumerate().find(|(_, b)| is_refused(*b));
+    match found {
+        Some((at, b'\\')) => TargetError::Backslash { at },
+        Some((at, b';')) => TargetError::Semicolon { at },
+        Some((at, b'#')) => TargetError::Fragment { at },
+        Some((at, _)) => TargetError::Byte { at },
+        None => TargetError::Form,
+    }
+}
+
+/// Splits at the first such byte, which must be ASCII. Segments are short, and there the search of
+/// `str` for a `char` costs several times as much as this one.
+pub(super) fn split_at_byte(text: &str, at: u8) -> Option<(&str, &str)> {
+    let (before, rest) = text.split_at_checked(memchr::memchr(at, text.as_bytes())?)?;
+    Some((before, rest.get(1..)?))
+}
+
 /// Bytes that no target may hold, path or query. Those outside 0x21-0x7e and the rest of the list
 /// are not URI characters (RFC 3986, 2.2 and 2.3); `\` and `;` are separators to some servers.
-fn is_refused(byte: u8) -> bool {
+const fn is_refused(byte: u8) -> bool {
     !byte.is_ascii_graphic()
         || matches!(
             byte,
@@ -305,6 +340,33 @@ fn escapes(text: &str) -> impl Iterator<Item = (usize, Option<u8>)> {
             (at, value)
         })
 }
+
+/// What a byte is, at the place of its value: targets are read in one pass over this table.
+static CLASS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0_u8;
+    loop {
+        #[expect(clippy::indexing_slicing, reason = "a byte indexes 256 places")]
+        let class = &mut table[byte as usize];
+        *class = match byte {
+            b'/' => SLASH,
+            b'.' => DOT,
+            b'%' => PERCENT,
+            b'?' => QUERY,
+            byte if is_refused(byte) => REFUSED,
+            _ => 0,
+        };
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
+const REFUSED: u8 = 1;
+const SLASH: u8 = 1 << 1;
+const DOT: u8 = 1 << 2;
+const PERCENT: u8 = 1 << 3;
+const QUERY: u8 = 1 << 4;
 
 #[cfg(test)]
 mod tests {
@@ -415,6 +477,7 @@ mod tests {
                 prop_assert!(rest.is_empty() || rest.starts_with('?'));
                 prop_assert!(!path.contains(['%', '?', '#', ';', '\\']));
                 prop_assert!(target.segments().all(|s| s != "." && s != ".."));
+                prop_assert_eq!(check_path(&path), Ok(()), "the survey looks as closely");
             }
         }
 
