@@ -82,15 +82,16 @@ impl<'a> Query<'a> {
 
     /// The value of a key that may occur once. Present and empty is not absent.
     ///
-    /// A key that differs in case only counts as a repetition: some servers fold it.
+    /// A key that differs only in case, or in `.`, `-` and `_`, counts as a repetition: some
+    /// servers fold these.
     pub fn one(&self, name: &str) -> Result<Option<&'a str>, QueryError> {
         let mut found = None;
         for (key, value) in self.pairs() {
-            if !key.eq_ignore_ascii_case(name) {
+            if !folds_to(key, name) {
                 continue;
             }
             if key != name {
-                return Err(QueryError::Case);
+                return Err(QueryError::Spelling);
             }
             if found.replace(value).is_some() {
                 return Err(QueryError::Repeated);
@@ -98,6 +99,18 @@ impl<'a> Query<'a> {
         }
         Ok(found)
     }
+}
+
+fn folds_to(key: &str, name: &str) -> bool {
+    let fold = |byte: &u8| match byte {
+        b'.' | b'-' => b'_',
+        byte => byte.to_ascii_lowercase(),
+    };
+    key.len() == name.len()
+        && key
+            .bytes()
+            .zip(name.bytes())
+            .all(|(a, b)| fold(&a) == fold(&b))
 }
 
 /// Why a target is refused; offsets count bytes from its beginning.
@@ -207,9 +220,9 @@ pub enum QueryError {
     /// The key occurs twice; servers differ in which one they take.
     #[error("it occurs more than once")]
     Repeated,
-    /// The key occurs in another case.
-    #[error("it is spelled in another case")]
-    Case,
+    /// The key occurs in a spelling that some servers take for the same.
+    #[error("it is spelled in another way")]
+    Spelling,
 }
 
 /// What kinds of bytes there are, and whether a slash or dot comes right behind a slash.
@@ -463,8 +476,12 @@ mod tests {
         assert_eq!(one("/a?org_slug="), Ok(Some("")));
         assert_eq!(one("/a?b=1&org_slug=x"), Ok(Some("x")));
         assert_eq!(one("/a?org_slug=x&org_slug=x"), Err(QueryError::Repeated));
-        assert_eq!(one("/a?org_slug=x&Org_Slug=y"), Err(QueryError::Case));
-        assert_eq!(one("/a?ORG_SLUG=y"), Err(QueryError::Case));
+        assert_eq!(one("/a?org_slug=x&Org_Slug=y"), Err(QueryError::Spelling));
+        for other in ["ORG_SLUG", "org-slug", "org.slug", "Org.slug"] {
+            let raw = format!("/a?{other}=y");
+            let query = Target::parse(&raw).unwrap().query();
+            assert_eq!(query.one("org_slug"), Err(QueryError::Spelling), "{other}");
+        }
     }
 
     proptest! {
