@@ -61,13 +61,8 @@ impl World {
 
     fn verify(&self, authorization: &str) -> Verified {
         let limits = Limits::DEFAULT;
-        let verifier = Verifier {
-            location: &self.location,
-            key: &|id| (id == self.kid).then_some(&self.key),
-            third_parties: &self.third_parties,
-            limits: &limits,
-            known: &|_| None,
-        };
+        let signing_key = |id: &[u8]| (id == self.kid).then_some(&self.key);
+        let verifier = Verifier::new(&self.location, &signing_key, &self.third_parties, &limits);
         let bundle = Bundle::parse(authorization, &limits).unwrap();
         verifier.verify(&bundle, 0, &bundle.tokens[0]).unwrap()
     }

@@ -138,13 +138,8 @@ fn run(case: &Case) -> Outcome {
         caveats: 2048,
         ..Limits::DEFAULT
     };
-    let verifier = Verifier {
-        location: &location,
-        key: &|id| keys.get(id),
-        third_parties: &third_parties,
-        limits: &limits,
-        known: &|_| None,
-    };
+    let signing_key = |id: &[u8]| keys.get(id);
+    let verifier = Verifier::new(&location, &signing_key, &third_parties, &limits);
     let bundle = Bundle::parse(&case.authorization, &limits).unwrap_or_default();
     let verified: Vec<_> = bundle
         .tokens
@@ -290,13 +285,8 @@ fn the_test_vectors_decode_verify_and_attenuate() {
     );
     let kid = bytes(vectors["kid"].as_str().unwrap());
     let limits = Limits::DEFAULT;
-    let verifier = Verifier {
-        location: &location,
-        key: &|id| (id == kid).then_some(&key),
-        third_parties: &third_parties,
-        limits: &limits,
-        known: &|_| None,
-    };
+    let signing_key = |id: &[u8]| (id == kid).then_some(&key);
+    let verifier = Verifier::new(&location, &signing_key, &third_parties, &limits);
     let mut verified = 0;
     let mut refused = Vec::new();
     for (name, header) in vectors["macaroons"].as_object().unwrap() {

@@ -67,13 +67,14 @@ fn samples() -> [Sample; 2] {
 
 impl Sample {
     fn verify(&self, bundle: &Bundle, token: &Token) -> Result<Verified, VerifyError> {
-        let verifier = Verifier {
-            location: &self.location,
-            key: &|id| (id == self.kid).then_some(&self.key),
-            third_parties: &ThirdPartyKeys::default(),
-            limits: &Limits::DEFAULT,
-            known: &|_| None,
-        };
+        let signing_key = |id: &[u8]| (id == self.kid).then_some(&self.key);
+        let third_parties = ThirdPartyKeys::default();
+        let verifier = Verifier::new(
+            &self.location,
+            &signing_key,
+            &third_parties,
+            &Limits::DEFAULT,
+        );
         verifier.verify(bundle, 0, token)
     }
 }
@@ -277,13 +278,9 @@ fn only_so_many_discharges_are_tried_for_one_ticket() {
         Token::discharge(&ticket, [6; 16], "away", &key, &[]).unwrap()
     };
     let location = Text::from("home");
-    let verifier = Verifier {
-        location: &location,
-        key: &|_| Some(&key),
-        third_parties: &ThirdPartyKeys::default(),
-        limits: &Limits::DEFAULT,
-        known: &|_| None,
-    };
+    let signing_key = |_: &[u8]| Some(&key);
+    let third_parties = ThirdPartyKeys::default();
+    let verifier = Verifier::new(&location, &signing_key, &third_parties, &Limits::DEFAULT);
     let limit = Limits::DEFAULT.discharges_per_ticket;
     for (bad, accepted) in [(0, true), (limit - 1, true), (limit, false)] {
         let mut tokens = vec![token.clone()];
@@ -328,13 +325,9 @@ fn a_header_tries_only_so_many_discharges() {
     }
     tokens.extend(std::iter::repeat_n(discharge, 8));
     let location = Text::from("home");
-    let verifier = Verifier {
-        location: &location,
-        key: &|_| Some(&key),
-        third_parties: &ThirdPartyKeys::default(),
-        limits: &limits,
-        known: &|_| None,
-    };
+    let signing_key = |_: &[u8]| Some(&key);
+    let third_parties = ThirdPartyKeys::default();
+    let verifier = Verifier::new(&location, &signing_key, &third_parties, &limits);
     let bundle = Bundle {
         tokens,
         defects: Vec::new(),
@@ -370,13 +363,9 @@ fn the_weight_of_a_token_covers_what_it_holds() {
     let weight = |caveat: Caveat| {
         let token = Token::mint(b"k", [0; 16], "home", &key, &[caveat]).unwrap();
         let location = Text::from("home");
-        let verifier = Verifier {
-            location: &location,
-            key: &|_| Some(&key),
-            third_parties: &ThirdPartyKeys::default(),
-            limits: &Limits::DEFAULT,
-            known: &|_| None,
-        };
+        let signing_key = |_: &[u8]| Some(&key);
+        let third_parties = ThirdPartyKeys::default();
+        let verifier = Verifier::new(&location, &signing_key, &third_parties, &Limits::DEFAULT);
         let bundle = Bundle {
             tokens: vec![token],
             defects: Vec::new(),
@@ -536,13 +525,9 @@ proptest! {
     ) {
         let key = SigningKey::new(Zeroizing::new(vec![7; 32]));
         let location = Text::from("home");
-        let verifier = Verifier {
-            location: &location,
-            key: &|_| Some(&key),
-            third_parties: &ThirdPartyKeys::default(),
-            limits: &Limits::DEFAULT,
-            known: &|_| None,
-        };
+        let signing_key = |_: &[u8]| Some(&key);
+let third_parties = ThirdPartyKeys::default();
+let verifier = Verifier::new(&location, &signing_key, &third_parties, &Limits::DEFAULT);
         let verified = |token: Token| {
             let bundle = Bundle { tokens: vec![token], defects: Vec::new() };
             verifier.verify(&bundle, 0, &bundle.tokens[0]).unwrap()
@@ -570,13 +555,10 @@ proptest! {
         let location = Text::from("home");
         let third_parties = ThirdPartyKeys::default();
         let verify = |token: &Token, known: Option<std::sync::Arc<usher::macaroon::KnownChain>>| {
-            let verifier = Verifier {
-                location: &location,
-                key: &|_| Some(&key),
-                third_parties: &third_parties,
-                limits: &Limits::DEFAULT,
-                known: &|_| known.clone(),
-            };
+            let signing_key = |_: &[u8]| Some(&key);
+            let chain = |_: &Token| known.clone();
+            let verifier =
+                Verifier::new(&location, &signing_key, &third_parties, &Limits::DEFAULT).with_known(&chain);
             let bundle = Bundle { tokens: vec![token.clone()], defects: Vec::new() };
             verifier.verify(&bundle, 0, token)
         };

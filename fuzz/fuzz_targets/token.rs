@@ -35,13 +35,9 @@ fuzz_target!(|bytes: &[u8]| {
     // Nobody who does not hold the key makes a token that verifies.
     let key = SigningKey::new(Zeroizing::new(vec![7; 32]));
     let location = Text::from(token.location());
-    let verifier = Verifier {
-        location: &location,
-        key: &|_| Some(&key),
-        third_parties: &ThirdPartyKeys::default(),
-        limits: &limits,
-        known: &|_| None,
-    };
+    let signing_key = |_: &[u8]| Some(&key);
+    let third_parties = ThirdPartyKeys::default();
+    let verifier = Verifier::new(&location, &signing_key, &third_parties, &limits);
     let bundle = Bundle {
         tokens: vec![token],
         defects: Vec::new(),

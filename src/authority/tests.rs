@@ -71,13 +71,12 @@ fn verify(snapshot: &Snapshot, token: &Token) -> Result<Verified, VerifyError> {
         tokens: vec![token.clone()],
         defects: vec![],
     };
-    Verifier {
-        location: &token.location().into(),
-        key: &|id| snapshot.keys.key(id),
-        third_parties: &snapshot.third_parties,
-        limits: &Limits::DEFAULT,
-        known: &|_| None,
-    }
+    Verifier::new(
+        &token.location().into(),
+        &|id| snapshot.keys.key(id),
+        &snapshot.third_parties,
+        &Limits::DEFAULT,
+    )
     .verify(&bundle, 0, token)
 }
 

@@ -58,13 +58,10 @@ impl Bearer {
     ) -> Result<(Arc<Self>, Chains), Unusable> {
         let bundle = Bundle::parse(value, limits)
             .map_err(|error| Unusable::Malformed(error.to_string().into()))?;
-        let verifier = Verifier {
-            location,
-            key: &|id| snapshot.keys.key(id),
-            third_parties: &snapshot.third_parties,
-            limits,
-            known: &|token| is_long(token).then(|| known(token.nonce())).flatten(),
-        };
+        let key = |id: &[u8]| snapshot.keys.key(id);
+        let chain = |token: &Token| is_long(token).then(|| known(token.nonce())).flatten();
+        let verifier =
+            Verifier::new(location, &key, &snapshot.third_parties, limits).with_known(&chain);
         let mut candidates = Vec::new();
         let mut chains = Vec::new();
         let mut nearest = None;

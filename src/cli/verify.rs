@@ -86,13 +86,12 @@ impl<'a> Judge<'a> {
         token: &Token,
     ) -> Result<Verified, VerifyError> {
         let key = |id: &[u8]| -> Option<&SigningKey> { self.snapshot.keys.key(id) };
-        Verifier {
-            location: self.authority.location(),
-            key: &key,
-            third_parties: &self.snapshot.third_parties,
-            limits: self.limits,
-            known: &|_| None,
-        }
+        Verifier::new(
+            self.authority.location(),
+            &key,
+            &self.snapshot.third_parties,
+            self.limits,
+        )
         .verify(bundle, position, token)
     }
 

@@ -16,16 +16,11 @@ use super::wire::{Reader, WireError};
 /// What tokens are verified with.
 #[derive(Clone, Copy)]
 pub struct Verifier<'a> {
-    /// Tokens with this location are permission tokens, all others possible discharges.
-    pub location: &'a Text,
-    /// Signing keys by key id.
-    pub key: &'a dyn Fn(&[u8]) -> Option<&'a SigningKey>,
-    /// Third parties whose attestations are trusted.
-    pub third_parties: &'a ThirdPartyKeys,
-    /// Bounds; those of decoding have been applied by then.
-    pub limits: &'a Limits,
-    /// A chain verified earlier that begins with the same nonce, under the same key.
-    pub known: &'a dyn Fn(&Token) -> Option<Arc<KnownChain>>,
+    location: &'a Text,
+    key: &'a dyn Fn(&[u8]) -> Option<&'a SigningKey>,
+    third_parties: &'a ThirdPartyKeys,
+    limits: &'a Limits,
+    known: &'a dyn Fn(&Token) -> Option<Arc<KnownChain>>,
 }
 
 /// Keys shared with third parties, by location. A location may have several.
@@ -224,7 +219,31 @@ pub enum DischargeError {
     },
 }
 
-impl Verifier<'_> {
+impl<'a> Verifier<'a> {
+    /// Tokens with this location are permission tokens, all others possible discharges. `key`
+    /// finds signing keys by their id; attestations of these third parties are trusted. Of the
+    /// limits, those of decoding have been applied by then.
+    pub fn new(
+        location: &'a Text,
+        key: &'a dyn Fn(&[u8]) -> Option<&'a SigningKey>,
+        third_parties: &'a ThirdPartyKeys,
+        limits: &'a Limits,
+    ) -> Self {
+        Self {
+            location,
+            key,
+            third_parties,
+            limits,
+            known: &|_| None,
+        }
+    }
+
+    /// Starts from a chain verified earlier, if `known` has one that begins with the token's nonce
+    /// and was verified under the same key.
+    pub fn with_known(self, known: &'a dyn Fn(&Token) -> Option<Arc<KnownChain>>) -> Self {
+        Self { known, ..self }
+    }
+
     /// Whether a token of a bundle is a permission token.
     pub fn is_permission(&self, token: &Token) -> bool {
         token.location() == self.location.as_bytes()
