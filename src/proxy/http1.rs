@@ -27,9 +27,14 @@ use crate::config::Timeouts;
 /// A connection that serves one request at a time. Dropping it closes it.
 pub(super) struct Http1 {
     sender: SendRequest<RequestBody>,
-    connection: Option<Box<Connection<TokioIo<Socket>, RequestBody>>>,
+    connection: Driven,
     deadline: Deadline,
+    /// The last poll left no waker behind.
+    silent: bool,
 }
+
+/// `None` once it has ended.
+type Driven = Option<Box<Connection<TokioIo<Socket>, RequestBody>>>;
 
 /// What became of a request that was to be sent.
 #[derive(Debug)]
@@ -49,6 +54,7 @@ impl Http1 {
             sender,
             connection: Some(Box::new(connection)),
             deadline: Deadline::default(),
+            silent: false,
         })
     }
 
@@ -62,13 +68,14 @@ impl Http1 {
         let upload = request.body().upload();
         let mut head = pin!(unconstrained(self.sender.try_send_request(request)));
         let (connection, deadline) = (&mut self.connection, &mut self.deadline);
+        let silent = &mut self.silent;
+        let mut written = false;
         let outcome = poll_fn(|cx| {
-            drive(connection, cx);
-            // Only the connection, polled just now, can complete it, so it needs no waker; and
-            // without one it does not have this task polled once more for nothing.
-            // `unconstrained` since a spent budget would want one.
-            let idle = &mut Context::from_waker(Waker::noop());
-            match head.as_mut().poll(idle) {
+            // `unconstrained` since a spent budget would want a waker.
+            let poll_head = |idle: &mut Context<'_>| head.as_mut().poll(idle);
+            // The first time there is only something to write, and nothing to read yet.
+            let first = !std::mem::replace(&mut written, true);
+            match poll_driven(connection, silent, cx, first, poll_head) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
                 Poll::Pending => {
                     poll_head_deadline(deadline, upload.as_ref(), sent, timeouts, cx).map(Err)
@@ -96,8 +103,9 @@ impl Http1 {
         if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(idle) {
             return Poll::Ready(frame);
         }
-        drive(&mut self.connection, cx);
-        Pin::new(incoming).poll_frame(idle)
+        let poll_frame = |idle: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(idle);
+        let (connection, silent) = (&mut self.connection, &mut self.silent);
+        poll_driven(connection, silent, cx, false, poll_frame)
     }
 
     /// The timer of this connection, armed by whoever waits on it.
@@ -108,10 +116,13 @@ impl Http1 {
     /// Lets go of the task that used the connection, and says whether another may use it: its
     /// request is sent, its response read, and nothing else has come.
     pub(super) fn rest(&mut self) -> bool {
-        drive(
-            &mut self.connection,
-            &mut Context::from_waker(Waker::noop()),
-        );
+        // A connection that wants another request has looked for more of the last response after
+        // its end; most are that far once they have handed out the last part, and need no poll.
+        // The next time they do: what comes meanwhile has to be noticed.
+        if !std::mem::take(&mut self.silent) || !self.sender.is_ready() {
+            let idle = &mut Context::from_waker(Waker::noop());
+            drive(&mut self.connection, idle);
+        }
         self.connection.is_some() && self.sender.is_ready()
     }
 }
@@ -124,12 +135,35 @@ impl fmt::Debug for Http1 {
     }
 }
 
+/// Polls the connection, then what it produces.
+///
+/// Only the connection, polled just now, can complete that, so it needs no waker. Neither does
+/// the connection as long as there is something to hand out: one that it kept would be woken
+/// when that is taken, and have this task polled once more for nothing. `wait` says that there
+/// can be nothing yet.
+fn poll_driven<T>(
+    connection: &mut Driven,
+    silent: &mut bool,
+    cx: &mut Context<'_>,
+    wait: bool,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Poll<T> {
+    let idle = &mut Context::from_waker(Waker::noop());
+    if !wait {
+        drive(connection, idle);
+        if let Poll::Ready(output) = poll(idle) {
+            *silent = true;
+            return Poll::Ready(output);
+        }
+    }
+    *silent = false;
+    drive(connection, cx);
+    poll(idle)
+}
+
 /// Polls the connection, and drops it when it is done: that hands out an unsent request and ends
 /// a body that will not be completed.
-fn drive(
-    connection: &mut Option<Box<Connection<TokioIo<Socket>, RequestBody>>>,
-    cx: &mut Context<'_>,
-) {
+fn drive(connection: &mut Driven, cx: &mut Context<'_>) {
     if let Some(open) = connection
         && Pin::new(open).poll(cx).is_ready()
     {

@@ -257,6 +257,34 @@ fn a_parked_connection_that_died_is_replaced_for_any_method() {
 }
 
 #[test]
+fn what_follows_a_response_is_not_the_answer_to_another_request() {
+    for first in [
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+    ] {
+        let upstream = Script::new(move |number, mut peer| {
+            while peer.head().is_some() {
+                match number {
+                    0 => peer.send(format!("{first}HTTP/1.1 418 Surplus\r\n\r\n")),
+                    _ => peer.send(OK),
+                }
+            }
+        });
+        let edge = Edge::before(upstream.address);
+        let mut client = edge.connect();
+        client.send(GET);
+        let head = client.head().unwrap();
+        if status(&head) == 200 {
+            client.until("\r\n0\r\n\r\n").unwrap();
+        }
+        client.send(GET);
+        assert_eq!(status(&client.head().unwrap()), 200, "{first}");
+        assert_eq!(client.exactly(2), "ok");
+        assert_eq!(upstream.connections(), 2, "{first}");
+    }
+}
+
+#[test]
 fn a_request_that_may_have_been_read_is_not_repeated() {
     let upstream = Script::new(|_, mut peer| {
         peer.head().unwrap();
