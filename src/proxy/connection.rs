@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::HeaderValue;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -17,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::body::RequestBody;
 use super::deadline::Deadline;
 use super::pulse::{Downstream, Lapse, Pulse};
 use super::service;
@@ -61,9 +63,13 @@ pub(super) async fn serve(
         peer: address_header(peer.ip()),
         tls: encrypted,
     });
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let begun = Instant::now();
         let connection = Rc::clone(&connection);
-        async move { Ok::<_, Infallible>(service::serve(connection, request).await) }
+        // On the heap from here on: it is moved often, and is more than a quarter kilobyte.
+        let request =
+            Box::new(request.map(|body| RequestBody::new(body, &connection.pulse, begun)));
+        async move { Ok::<_, Infallible>(service::serve(connection, request, begun).await) }
     });
     let io = TokioIo::new(Downstream::new(socket, Rc::clone(&pulse)));
     let http = protocol.serve_connection(io, service);
@@ -152,11 +158,7 @@ trait Graceful {
 
 impl<S, B> Graceful for auto::Connection<'_, TokioIo<Downstream>, S, LocalExecutor>
 where
-    S: hyper::service::Service<
-            http::Request<hyper::body::Incoming>,
-            Response = http::Response<B>,
-            Error = Infallible,
-        >,
+    S: hyper::service::Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible>,
     S::Future: 'static,
     B: hyper::body::Body + 'static,
     B::Data: Send,

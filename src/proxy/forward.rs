@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use thiserror::Error;
@@ -48,8 +47,8 @@ pub(super) enum ForwardError {
 /// Sends the request that `permit` is for, and returns the response as it begins.
 pub(super) async fn forward(
     permit: Permit,
-    request: Request<Incoming>,
-    sieve: Sieve,
+    request: Box<Request<RequestBody>>,
+    sieve: &mut Sieve,
     decision: &DecisionId,
     connection: &Connection,
 ) -> Result<Response<UpstreamBody>, ForwardError> {
@@ -92,28 +91,31 @@ pub(super) async fn forward(
 /// Sends the request and waits for a response head that can be passed on.
 async fn exchange(
     permit: &Permit,
-    request: Request<Incoming>,
-    sieve: Sieve,
+    request: Box<Request<RequestBody>>,
+    sieve: &mut Sieve,
     decision: &DecisionId,
     connection: &Connection,
     upstream: &Upstream,
 ) -> Result<(Response<Incoming>, Link, Option<Rc<Upload>>), ForwardError> {
-    let (mut parts, incoming) = request.into_parts();
-    let version = parts.version;
-    let host = client_host(&parts);
-    sieve.apply(&mut parts.headers);
-    identify(&mut parts.headers, permit.identity(), decision);
-    parts.headers.insert(FORWARDED_FOR, connection.peer.clone());
-    parts.headers.insert(FORWARDED_PROTO, connection.scheme());
+    let mut request = request;
+    let version = request.version();
+    let upload = request.body().upload();
+    let line = sieve.apply(request.headers_mut());
+    // The host that the client asked for, which has been judged to be one.
+    let host = line.or_else(|| {
+        let authority = request.uri().authority()?;
+        HeaderValue::from_str(authority.as_str()).ok()
+    });
+    let headers = request.headers_mut();
+    identify(headers, permit.identity(), decision);
+    headers.insert(FORWARDED_FOR, connection.peer.clone());
+    headers.insert(FORWARDED_PROTO, connection.scheme());
     if let Some(host) = host {
-        parts.headers.insert(FORWARDED_HOST, host);
+        headers.insert(FORWARDED_HOST, host);
     }
     if let Some((name, value)) = &upstream.plan.credential {
-        parts.headers.insert(name, value.clone());
+        headers.insert(name, value.clone());
     }
-    let body = RequestBody::new(incoming, &connection.pulse, Instant::now());
-    let upload = body.upload();
-    let request = Request::from_parts(parts, body);
     let timeouts = &connection.worker.timeouts;
     let (mut response, link) = upstream.send(request, timeouts).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -133,14 +135,6 @@ async fn exchange(
 fn destination<'a>(worker: &'a Worker, permit: &Permit) -> Option<(&'a RouteEntry, &'a Upstream)> {
     let route = worker.routes.get(permit.route())?;
     Some((route, worker.upstreams.get(route.upstream)?))
-}
-
-/// The host that the client asked for, which has been judged to be one.
-fn client_host(parts: &Parts) -> Option<HeaderValue> {
-    match parts.headers.get(header::HOST) {
-        Some(host) => Some(host.clone()),
-        None => HeaderValue::from_str(parts.uri.authority()?.as_str()).ok(),
-    }
 }
 
 /// Sets what upstreams trust. Everything under these names was removed before.

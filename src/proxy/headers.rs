@@ -22,45 +22,54 @@ impl Sieve {
     /// # Errors
     ///
     /// The reason why they can be read in two ways.
-    pub(super) fn judge(headers: &HeaderMap, version: Version) -> Result<Self, &'static str> {
-        let mut sieve = Self::default();
+    pub(super) fn judge(
+        &mut self,
+        headers: &HeaderMap,
+        version: Version,
+    ) -> Result<(), &'static str> {
         if headers.len() != headers.keys_len() {
             singletons(headers)?;
-            sieve.cookie = joined_cookie(headers, version)?;
+            self.cookie = joined_cookie(headers, version)?;
         }
         for name in headers.keys() {
             match Kind::of(name) {
+                Kind::EndToEnd if *name == header::CONTENT_LENGTH => {
+                    headers.get(name).map_or(Ok(()), content_length)?;
+                }
                 Kind::EndToEnd => {}
                 Kind::Folded => {
                     return Err("a header name contains an underscore or a full stop");
                 }
-                Kind::HopByHop | Kind::Credential | Kind::Owned => sieve.remove.push(name.clone()),
+                Kind::HopByHop | Kind::Credential | Kind::Owned => self.remove.push(name.clone()),
             }
         }
-        if sieve.remove.contains(&header::CONNECTION) {
+        if self.remove.contains(&header::CONNECTION) {
             nominations(headers)?;
         }
-        if sieve.remove.contains(&header::TRANSFER_ENCODING) {
+        if self.remove.contains(&header::TRANSFER_ENCODING) {
             transfer_encoding(headers)?;
         }
-        if let Some(length) = headers.get(header::CONTENT_LENGTH) {
-            content_length(length)?;
-        }
-        sieve.trailers = sieve.remove.contains(&header::TE) && accepts_trailers(headers);
-        Ok(sieve)
+        self.trailers = self.remove.contains(&header::TE) && accepts_trailers(headers);
+        Ok(())
     }
 
-    /// Removes what must not pass, and keeps `TE: trailers`, which gRPC insists on.
-    pub(super) fn apply(self, headers: &mut HeaderMap) {
+    /// Removes what must not pass, and keeps `TE: trailers`, which gRPC insists on. Returns the
+    /// `Host` line, which is removed with the rest.
+    pub(super) fn apply(&mut self, headers: &mut HeaderMap) -> Option<HeaderValue> {
+        let mut host = None;
         for name in &self.remove {
-            headers.remove(name);
+            let removed = headers.remove(name);
+            if *name == header::HOST {
+                host = removed;
+            }
         }
-        if let Some(cookie) = self.cookie {
+        if let Some(cookie) = self.cookie.take() {
             headers.insert(header::COOKIE, cookie);
         }
         if self.trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
+        host
     }
 }
 
@@ -70,7 +79,12 @@ impl Sieve {
 ///
 /// The reason why the end of its body can be read in two ways.
 pub(super) fn clean_response(headers: &mut HeaderMap) -> Result<(), &'static str> {
-    if headers.contains_key(header::TRANSFER_ENCODING) {
+    let mut remove: SmallVec<[HeaderName; 4]> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name))
+        .cloned()
+        .collect();
+    if remove.contains(&header::TRANSFER_ENCODING) {
         // hyper frames by Transfer-Encoding alone and keeps the other; whoever reads the
         // connection differently sees another end of the body.
         if headers.contains_key(header::CONTENT_LENGTH) {
@@ -78,15 +92,15 @@ pub(super) fn clean_response(headers: &mut HeaderMap) -> Result<(), &'static str
         }
         transfer_encoding(headers).map_err(|_| "its Transfer-Encoding is not chunked")?;
     }
-    if headers.contains_key(header::CONNECTION) {
-        let nominated: SmallVec<[HeaderName; 4]> = connection_options(headers)
-            .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok())
-            .collect();
-        for name in nominated {
-            headers.remove(name);
-        }
+    // By far the most frequent line nominates nothing that is not removed in any case.
+    let usual = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+    let lines = headers.get_all(header::CONNECTION);
+    if remove.contains(&header::CONNECTION) && !lines.iter().all(usual) {
+        let nominated = connection_options(headers)
+            .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok());
+        remove.extend(nominated);
     }
-    for name in &HOP_BY_HOP {
+    for name in &remove {
         headers.remove(name);
     }
     Ok(())
@@ -131,13 +145,18 @@ impl Kind {
             Some(b'p') if *name == header::PROXY_AUTHORIZATION => Self::Credential,
             Some(b'x' | b'f') if OWNED.contains(&text) => Self::Owned,
             Some(b'x' | b'f') if OWNED_PREFIXES.iter().any(|p| text.starts_with(p)) => Self::Owned,
-            Some(b'c' | b'k' | b'p' | b't' | b'u' | b'h' | b'e')
-                if HOP_BY_HOP.contains(name) || PER_HOP_IN_REQUESTS.contains(name) =>
-            {
-                Self::HopByHop
-            }
+            Some(b'h' | b'e') if PER_HOP_IN_REQUESTS.contains(name) => Self::HopByHop,
+            Some(_) if is_hop_by_hop(name) => Self::HopByHop,
             Some(_) | None => Self::EndToEnd,
         }
+    }
+}
+
+/// Whether a line is about one connection. The first letter rules most names out.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    match name.as_str().as_bytes().first() {
+        Some(b'c' | b'k' | b'p' | b't' | b'u' | b'h') => HOP_BY_HOP.contains(name),
+        Some(_) | None => false,
     }
 }
 
@@ -323,7 +342,9 @@ mod tests {
         lines: &[(&str, &str)],
     ) -> Result<Vec<String>, &'static str> {
         let mut headers = map(lines);
-        Sieve::judge(&headers, version)?.apply(&mut headers);
+        let mut sieve = Sieve::default();
+        sieve.judge(&headers, version)?;
+        sieve.apply(&mut headers);
         let mut out: Vec<_> = headers
             .iter()
             .map(|(n, v)| format!("{n}: {}", v.to_str().unwrap()))

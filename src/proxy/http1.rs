@@ -42,7 +42,7 @@ pub(super) enum Sending {
     /// Its response has begun.
     Answered(Response<Incoming>),
     /// No byte of it was written: the connection had died before.
-    Unsent(Request<RequestBody>),
+    Unsent(Box<Request<RequestBody>>),
     /// It may have been read.
     Failed(ForwardError),
 }
@@ -61,12 +61,12 @@ impl Http1 {
     /// Sends a request and waits for the head of its response.
     pub(super) async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         sent: Instant,
         timeouts: &Timeouts,
     ) -> Sending {
         let upload = request.body().upload();
-        let mut head = pin!(unconstrained(self.sender.try_send_request(request)));
+        let mut head = pin!(unconstrained(self.sender.try_send_request(*request)));
         let (connection, deadline) = (&mut self.connection, &mut self.deadline);
         let silent = &mut self.silent;
         let mut written = false;
@@ -86,7 +86,7 @@ impl Http1 {
         match outcome {
             Ok(Ok(response)) => Sending::Answered(response),
             Ok(Err(mut error)) => match error.take_message() {
-                Some(request) => Sending::Unsent(request),
+                Some(request) => Sending::Unsent(Box::new(request)),
                 None => Sending::Failed(failure(error.into_error(), upload.as_ref())),
             },
             Err(late) => Sending::Failed(late),

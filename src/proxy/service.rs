@@ -6,10 +6,10 @@ use std::rc::Rc;
 use http::header::{self, HeaderMap};
 use http::uri::Authority;
 use http::{Method, Request, Response, Version};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use tokio::time::Instant;
 
-use super::body::ResponseBody;
+use super::body::{RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::decision::DecisionId;
 use super::forward::forward;
@@ -21,14 +21,14 @@ use crate::clock;
 use crate::config::ConnectionLimits;
 use crate::policy::Access;
 
-/// Answers one request.
+/// Answers one request, which began at `begun`.
 pub(super) async fn serve(
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    request: Box<Request<RequestBody>>,
+    begun: Instant,
 ) -> Response<ResponseBody> {
     let mut request = request;
     conceal(request.headers_mut());
-    let begun = Instant::now();
     let in_flight = connection.pulse.begin();
     let worker = &connection.worker;
     let decision = worker.ids.next();
@@ -36,15 +36,14 @@ pub(super) async fn serve(
     let version = request.version();
     let has_body = !request.body().is_end_stream();
 
-    let answer = match judge(worker, &request, &decision, begun) {
-        Ok((permit, sieve)) => {
-            match forward(permit, request, sieve, &decision, &connection).await {
-                Ok(response) => {
-                    return response.map(|body| ResponseBody::upstream(body, in_flight));
-                }
-                Err(error) => Answer::from(&error),
+    let mut sieve = Sieve::default();
+    let answer = match judge(worker, &request, &mut sieve, &decision, begun) {
+        Ok(permit) => match forward(permit, request, &mut sieve, &decision, &connection).await {
+            Ok(response) => {
+                return response.map(|body| ResponseBody::upstream(body, in_flight));
             }
-        }
+            Err(error) => Answer::from(&error),
+        },
         Err(answer) => answer,
     };
 
@@ -72,12 +71,13 @@ fn conceal(headers: &mut HeaderMap) {
 /// Refuses what can be read in two ways, then asks for the decision, and records it.
 fn judge(
     worker: &Worker,
-    request: &Request<Incoming>,
+    request: &Request<RequestBody>,
+    sieve: &mut Sieve,
     id: &DecisionId,
     begun: Instant,
-) -> Result<(Permit, Sieve), Answer> {
-    let (head, sieve) = match read(request, &worker.limits) {
-        Ok(read) => read,
+) -> Result<Permit, Answer> {
+    let head = match read(request, sieve, &worker.limits) {
+        Ok(head) => head,
         Err(answer) => {
             let record = Record::refused(request.method(), id);
             record.write(worker, Err(answer.code), begun);
@@ -89,7 +89,7 @@ fn judge(
     match decision.verdict {
         Ok(permit) => {
             record.write(worker, Ok(()), begun);
-            Ok((permit, sieve))
+            Ok(permit)
         }
         Err(denial) => {
             let answer = Answer::from(denial);
@@ -102,8 +102,9 @@ fn judge(
 /// The head as the decision sees it, once there is one way to read it.
 fn read<'a, B>(
     request: &'a Request<B>,
+    sieve: &mut Sieve,
     limits: &ConnectionLimits,
-) -> Result<(Head<'a>, Sieve), Answer> {
+) -> Result<Head<'a>, Answer> {
     let (method, headers, uri) = (request.method(), request.headers(), request.uri());
     if !matches!(request.version(), Version::HTTP_11 | Version::HTTP_2) {
         let detail = "use HTTP/1.1 or HTTP/2";
@@ -126,15 +127,14 @@ fn read<'a, B>(
     if !target.starts_with('/') {
         return Err(ambiguous("the target is not a path"));
     }
-    let sieve = Sieve::judge(headers, request.version()).map_err(ambiguous)?;
+    sieve.judge(headers, request.version()).map_err(ambiguous)?;
     let host = host(request).map_err(ambiguous)?;
-    let head = Head {
+    Ok(Head {
         method,
         host,
         target,
         headers,
-    };
-    Ok((head, sieve))
+    })
 }
 
 /// The one host that a request is for.

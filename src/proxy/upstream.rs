@@ -142,7 +142,7 @@ impl Upstream {
     /// the one after that.
     pub(super) async fn send(
         &self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         timeouts: &Timeouts,
     ) -> Result<Carried, ForwardError> {
         let turn = self.turn.get();
@@ -154,10 +154,15 @@ impl Upstream {
             let Some(server) = self.servers.get(index) else {
                 continue;
             };
-            if server.rests(Instant::now()) {
+            if server.rests() {
                 continue;
             }
-            match self.send_to(server, request, timeouts).await {
+            server.address(&mut request, self.plan.protocol);
+            let outcome = match self.plan.protocol {
+                Protocol::Http1 => self.send_http1(server, request, timeouts).await,
+                Protocol::Http2 => self.send_http2(server, request, timeouts).await,
+            };
+            match outcome {
                 Ok(carried) => return Ok(carried),
                 Err(Unsent::Failed(failed)) => return Err(failed),
                 Err(Unsent::Connect(back, why)) => {
@@ -171,30 +176,17 @@ impl Upstream {
                         .rests_until
                         .set(Some(Instant::now() + REST_AFTER_FAILURE));
                     error = ForwardError::Connect(why);
-                    request = *back;
+                    request = back;
                 }
             }
         }
         Err(error)
     }
 
-    async fn send_to(
-        &self,
-        server: &Rc<Server>,
-        request: Request<RequestBody>,
-        timeouts: &Timeouts,
-    ) -> Result<Carried, Unsent> {
-        let request = server.address(request, self.plan.protocol);
-        match self.plan.protocol {
-            Protocol::Http1 => self.send_http1(server, request, timeouts).await,
-            Protocol::Http2 => self.send_http2(server, request, timeouts).await,
-        }
-    }
-
     async fn send_http1(
         &self,
         server: &Rc<Server>,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         timeouts: &Timeouts,
     ) -> Result<Carried, Unsent> {
         let mut request = request;
@@ -205,9 +197,10 @@ impl Upstream {
             let fresh = parked.is_none();
             let mut connection = match parked {
                 Some(parked) => parked,
-                None => match server.open_http1(timeouts.connect).await {
+                // Seldom, and large: on the heap, so that it does not make every request large.
+                None => match Box::pin(server.open_http1(timeouts.connect)).await {
                     Ok(opened) => opened,
-                    Err(why) => return Err(Unsent::Connect(Box::new(request), why)),
+                    Err(why) => return Err(Unsent::Connect(request, why)),
                 },
             };
             let sent = Instant::now();
@@ -218,7 +211,7 @@ impl Upstream {
                     return Ok((response, link));
                 }
                 Sending::Unsent(back) if fresh => {
-                    return Err(Unsent::Connect(Box::new(back), ConnectError::Closed));
+                    return Err(Unsent::Connect(back, ConnectError::Closed));
                 }
                 Sending::Unsent(back) => request = back,
                 Sending::Failed(error) => return Err(Unsent::Failed(error)),
@@ -229,14 +222,18 @@ impl Upstream {
     async fn send_http2(
         &self,
         server: &Rc<Server>,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         timeouts: &Timeouts,
     ) -> Result<Carried, Unsent> {
         let mut request = request;
         for attempt in 0..2 {
-            let (mut sender, fresh) = match server.share_http2(timeouts.connect).await {
+            let shared = match server.shared_http2() {
+                Some(open) => Ok((open, false)),
+                None => Box::pin(server.share_http2(timeouts.connect)).await,
+            };
+            let (mut sender, fresh) = match shared {
                 Ok(shared) => shared,
-                Err(why) => return Err(Unsent::Connect(Box::new(request), why)),
+                Err(why) => return Err(Unsent::Connect(request, why)),
             };
             let sent = Instant::now();
             match connect::send_http2(&mut sender, request, sent, timeouts).await {
@@ -249,12 +246,12 @@ impl Upstream {
                     request = back;
                 }
                 Sending::Unsent(back) => {
-                    return Err(Unsent::Connect(Box::new(back), ConnectError::Closed));
+                    return Err(Unsent::Connect(back, ConnectError::Closed));
                 }
                 Sending::Failed(error) => return Err(Unsent::Failed(error)),
             }
         }
-        Err(Unsent::Connect(Box::new(request), ConnectError::Closed))
+        Err(Unsent::Connect(request, ConnectError::Closed))
     }
 
     fn answered(&self, fresh: bool, sent: Instant) {
@@ -319,13 +316,13 @@ impl Server {
         self.idle.borrow_mut().retain_mut(fit);
     }
 
-    fn rests(&self, now: Instant) -> bool {
-        self.rests_until.get().is_some_and(|until| now < until)
+    fn rests(&self) -> bool {
+        let until = self.rests_until.get();
+        until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Writes the server's name where the client's was; the path stays, byte for byte.
-    fn address(&self, request: Request<RequestBody>, protocol: Protocol) -> Request<RequestBody> {
-        let mut request = request;
+    fn address(&self, request: &mut Request<RequestBody>, protocol: Protocol) {
         match protocol {
             Protocol::Http1 => {
                 *request.version_mut() = Version::HTTP_11;
@@ -347,7 +344,6 @@ impl Server {
                 *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
             }
         }
-        request
     }
 }
 

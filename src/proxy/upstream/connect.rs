@@ -56,14 +56,12 @@ impl Server {
         timeout(limit, open).await.map_err(|_| ConnectError::Late)?
     }
 
-    /// The connection that all requests of this worker share, and whether it is a new one.
+    /// Makes the connection that all requests of this worker share, unless another request has
+    /// just made it; says whether it is a new one.
     pub(super) async fn share_http2(
         &self,
         limit: Duration,
     ) -> Result<(http2::SendRequest<RequestBody>, bool), ConnectError> {
-        if let Some(open) = self.shared_http2() {
-            return Ok((open, false));
-        }
         let open = async {
             // Whoever comes while one request connects waits for its connection.
             let _turn = self.connecting.lock().await;
@@ -89,7 +87,7 @@ impl Server {
         timeout(limit, open).await.map_err(|_| ConnectError::Late)?
     }
 
-    fn shared_http2(&self) -> Option<http2::SendRequest<RequestBody>> {
+    pub(super) fn shared_http2(&self) -> Option<http2::SendRequest<RequestBody>> {
         let shared = self.shared.borrow();
         shared.as_ref().filter(|open| !open.is_closed()).cloned()
     }
@@ -118,13 +116,13 @@ impl Server {
 /// Sends a request on a shared connection and waits for the head of its response.
 pub(super) async fn send_http2(
     sender: &mut http2::SendRequest<RequestBody>,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     sent: Instant,
     timeouts: &Timeouts,
 ) -> Sending {
     let upload = request.body().upload();
     let mut deadline = Deadline::default();
-    let mut head = pin!(sender.try_send_request(request));
+    let mut head = pin!(sender.try_send_request(*request));
     let outcome = poll_fn(|cx| match head.as_mut().poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
         Poll::Pending => {
@@ -135,7 +133,7 @@ pub(super) async fn send_http2(
     match outcome {
         Ok(Ok(response)) => Sending::Answered(response),
         Ok(Err(mut error)) => match error.take_message() {
-            Some(request) => Sending::Unsent(request),
+            Some(request) => Sending::Unsent(Box::new(request)),
             None => Sending::Failed(failure(error.into_error(), upload.as_ref())),
         },
         Err(late) => Sending::Failed(late),
