@@ -23,6 +23,7 @@ mod respond;
 mod service;
 mod socket;
 mod tls;
+mod turn;
 mod upstream;
 mod worker;
 

@@ -16,6 +16,7 @@ use super::deadline::Deadline;
 use super::headers;
 use super::http1::Http1;
 use super::pulse::{InFlight, Pulse};
+use super::turn;
 use super::upstream::Server;
 
 /// A request body between the client and the upstream's connection.
@@ -57,7 +58,7 @@ impl Upload {
     }
 
     fn moved_to(&self, stage: Stage) {
-        self.moved.set(Instant::now());
+        self.moved.set(turn::now());
         self.stage.set(stage);
     }
 }
@@ -228,7 +229,7 @@ impl UpstreamBody {
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
-                self.moved = Instant::now();
+                self.moved = turn::now();
                 if self.incoming.is_end_stream() {
                     self.link.finish();
                 }

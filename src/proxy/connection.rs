@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
@@ -24,6 +24,7 @@ use super::pulse::{Downstream, Lapse, Pulse};
 use super::service;
 use super::socket::Socket;
 use super::tls;
+use super::turn::{self, turn};
 use super::upstream::LocalExecutor;
 use super::worker::Worker;
 use crate::config::ConnectionLimits;
@@ -64,7 +65,7 @@ pub(super) async fn serve(
         tls: encrypted,
     });
     let service = service_fn(move |request: Request<Incoming>| {
-        let begun = Instant::now();
+        let begun = turn::read();
         let connection = Rc::clone(&connection);
         // On the heap from here on: it is moved often, and is more than a quarter kilobyte.
         let request =
@@ -116,7 +117,7 @@ async fn drive(worker: &Worker, pulse: &Pulse, http: impl Graceful) {
     let mut drained = pin!(worker.drain.cancelled());
     let mut watch = Deadline::default();
     let (mut registered, mut closing) = (false, false);
-    poll_fn(|cx| {
+    let mut advance = |cx: &mut Context<'_>| {
         if http.as_mut().poll_to_end(cx).is_ready() {
             return Poll::Ready(());
         }
@@ -132,7 +133,7 @@ async fn drive(worker: &Worker, pulse: &Pulse, http: impl Graceful) {
         }
         registered = true;
         loop {
-            let (due, lapse) = pulse.due(Instant::now(), &worker.timeouts);
+            let (due, lapse) = pulse.due(turn::now(), &worker.timeouts);
             if watch.poll(cx, due).is_pending() {
                 return Poll::Pending;
             }
@@ -146,13 +147,13 @@ async fn drive(worker: &Worker, pulse: &Pulse, http: impl Graceful) {
                 return Poll::Ready(());
             }
         }
-    })
-    .await;
+    };
+    poll_fn(|cx| turn(|| advance(cx))).await;
 }
 
 /// A connection of either version that can be asked to finish.
 trait Graceful {
-    fn poll_to_end(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()>;
+    fn poll_to_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
     fn finish(self: Pin<&mut Self>);
 }
 
@@ -164,7 +165,7 @@ where
     B::Data: Send,
     B::Error: std::error::Error + Send + Sync,
 {
-    fn poll_to_end(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+    fn poll_to_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.poll(cx).map(|outcome| {
             if let Err(error) = outcome {
                 tracing::debug!(%error, "connection ended");

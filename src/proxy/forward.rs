@@ -6,7 +6,6 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use thiserror::Error;
-use tokio::time::Instant;
 use uuid::fmt::Hyphenated;
 
 use super::body::{Link, RequestBody, Stage, Upload, UpstreamBody};
@@ -14,6 +13,7 @@ use super::connection::Connection;
 use super::decision::DecisionId;
 use super::headers::{self, Sieve};
 use super::respond::Answer;
+use super::turn;
 use super::upstream::{ConnectError, Upstream};
 use super::worker::{RouteEntry, Worker};
 use crate::authz::{Identity, Permit};
@@ -84,7 +84,7 @@ pub(super) async fn forward(
         link,
         upload,
         idle,
-        moved: Instant::now(),
+        moved: turn::now(),
     }))
 }
 

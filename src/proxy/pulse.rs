@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::socket::Socket;
+use super::turn;
 use crate::config::Timeouts;
 
 /// What the connection's one timer looks at.
@@ -157,7 +158,7 @@ impl Drop for InFlight {
         let left = self.pulse.in_flight.get().saturating_sub(1);
         self.pulse.in_flight.set(left);
         if left == 0 {
-            self.pulse.idle_since.set(Instant::now());
+            self.pulse.idle_since.set(turn::now());
         }
     }
 }
@@ -218,12 +219,12 @@ impl Downstream {
     fn note<T>(&self, outcome: Poll<T>) -> Poll<T> {
         let blocked = &self.pulse.blocked_since;
         match (&outcome, blocked.get()) {
-            (Poll::Pending, None) => blocked.set(Some(Instant::now())),
+            (Poll::Pending, None) => blocked.set(Some(turn::now())),
             (Poll::Ready(_), Some(_)) => {
                 blocked.set(None);
                 // The time a slow client took for the last response is not taken from its next
                 // request.
-                self.pulse.idle_since.set(Instant::now());
+                self.pulse.idle_since.set(turn::now());
             }
             (Poll::Pending, Some(_)) | (Poll::Ready(_), None) => {}
         }

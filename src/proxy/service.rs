@@ -15,6 +15,7 @@ use super::decision::DecisionId;
 use super::forward::forward;
 use super::headers::Sieve;
 use super::respond::{Answer, Caller, Code};
+use super::turn;
 use super::worker::Worker;
 use crate::authz::{Decision, Denial, Head, Permit, TokenRef};
 use crate::clock;
@@ -54,7 +55,7 @@ pub(super) async fn serve(
     if version == Version::HTTP_2 {
         response.headers_mut().remove(header::CONNECTION);
     }
-    let read_by = Instant::now() + worker.timeouts.idle;
+    let read_by = turn::now() + worker.timeouts.idle;
     response.map(|bytes| ResponseBody::own(bytes, read_by, in_flight))
 }
 
@@ -237,7 +238,7 @@ impl<'a> Record<'a> {
     }
 
     fn write(self, worker: &Worker, verdict: Result<(), Code>, begun: Instant) {
-        let latency = begun.elapsed();
+        let latency = turn::read().duration_since(begun);
         worker.metrics.decision.observe(latency);
         let route = self.route.and_then(|index| worker.routes.get(index));
         match (verdict, route) {

@@ -26,6 +26,7 @@ use super::deadline::Deadline;
 use super::forward::ForwardError;
 use super::http1::{Http1, Sending};
 use super::tls;
+use super::turn;
 use crate::config::{self, ConnectionLimits, Protocol, Timeouts, UpstreamUrl};
 use crate::metrics::{Metrics, UpstreamMetrics};
 
@@ -174,7 +175,7 @@ impl Upstream {
                     );
                     server
                         .rests_until
-                        .set(Some(Instant::now() + REST_AFTER_FAILURE));
+                        .set(Some(turn::now() + REST_AFTER_FAILURE));
                     error = ForwardError::Connect(why);
                     request = back;
                 }
@@ -203,7 +204,7 @@ impl Upstream {
                     Err(why) => return Err(Unsent::Connect(request, why)),
                 },
             };
-            let sent = Instant::now();
+            let sent = turn::now();
             match connection.send(request, sent, timeouts).await {
                 Sending::Answered(response) => {
                     self.answered(fresh, sent);
@@ -235,7 +236,7 @@ impl Upstream {
                 Ok(shared) => shared,
                 Err(why) => return Err(Unsent::Connect(request, why)),
             };
-            let sent = Instant::now();
+            let sent = turn::now();
             match connect::send_http2(&mut sender, request, sent, timeouts).await {
                 Sending::Answered(response) => {
                     self.answered(fresh, sent);
@@ -261,7 +262,7 @@ impl Upstream {
         } else {
             metrics.reused.inc();
         }
-        metrics.duration.observe(sent.elapsed());
+        metrics.duration.observe(turn::now().duration_since(sent));
     }
 
     /// Closes parked connections that are too old or that the server has closed.
@@ -299,14 +300,14 @@ impl Server {
         let mut connection = connection;
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.capacity && connection.rest() {
-            idle.push((Instant::now(), connection));
+            idle.push((turn::now(), connection));
         }
     }
 
     fn take(&self) -> Option<Http1> {
         let (since, connection) = self.idle.borrow_mut().pop()?;
         // The others are older still; the sweep closes them.
-        (since.elapsed() < IDLE_EXPIRY).then_some(connection)
+        (turn::now().duration_since(since) < IDLE_EXPIRY).then_some(connection)
     }
 
     fn sweep(&self, now: Instant) {
@@ -318,7 +319,7 @@ impl Server {
 
     fn rests(&self) -> bool {
         let until = self.rests_until.get();
-        until.is_some_and(|until| Instant::now() < until)
+        until.is_some_and(|until| turn::now() < until)
     }
 
     /// Writes the server's name where the client's was; the path stays, byte for byte.
