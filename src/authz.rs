@@ -208,6 +208,7 @@ impl Authorizer {
         } = matched?;
         let route = self.config.routes.get(index).ok_or(Denial::NoRoute)?;
         self.check_query(index, &target)?;
+        Self::check_form(&route.rule, head.headers)?;
         let fields = Fields {
             captures,
             query: target.query(),
@@ -246,6 +247,24 @@ impl Authorizer {
     fn check_query(&self, route: usize, target: &Target<'_>) -> Result<(), Denial> {
         let route = self.config.routes.get(route).ok_or(Denial::NoRoute)?;
         Ok(route.query.check(&target.query())?)
+    }
+
+    /// Some servers merge the fields of a form with those of the query. Where the query was
+    /// judged, such a body could say something else.
+    fn check_form(rule: &Rule, headers: &HeaderMap) -> Result<(), Denial> {
+        let form = headers
+            .get_all(http::header::CONTENT_TYPE)
+            .iter()
+            .any(|value| {
+                let text = value.as_bytes().to_ascii_lowercase();
+                FORMS
+                    .iter()
+                    .any(|form| text.trim_ascii_start().starts_with(form))
+            });
+        if form && rule.reads_query() {
+            return Err(Denial::BadField(FORM_BODY.into()));
+        }
+        Ok(())
     }
 
     /// The verified tokens of the request, from the cache if they were verified before.
@@ -327,5 +346,11 @@ impl Authorizer {
         }
     }
 }
+
+/// Bodies of forms, in lower case.
+const FORMS: [&[u8]; 2] = [b"application/x-www-form-urlencoded", b"multipart/"];
+
+const FORM_BODY: &str =
+    "the route is judged by its query, which a form in the body could contradict; send JSON";
 
 const NOT_ASCII: &str = "the credential holds characters that no token has";

@@ -7,6 +7,7 @@
 mod compile;
 mod describe;
 mod file;
+mod owned;
 mod problem;
 mod scalar;
 mod section;
@@ -23,6 +24,7 @@ use crate::policy::{QueryKeys, Rule};
 use crate::route::RouteTable;
 
 pub use describe::describe;
+pub(crate) use owned::is_owned;
 pub use problem::{ConfigError, Problem};
 pub(crate) use problem::{distance, is_near};
 
@@ -195,6 +197,8 @@ pub struct ConnectionLimits {
     pub streams: u32,
     /// Idle connections kept to one upstream, per worker thread.
     pub idle_upstream: usize,
+    /// HTTP/1.1 connections to one server of an upstream, per worker thread.
+    pub upstream_connections: usize,
 }
 
 impl ConnectionLimits {
@@ -214,6 +218,8 @@ impl ConnectionLimits {
         streams: 100,
         // Kept per worker, so a machine of 8 cores holds up to 512 idle connections.
         idle_upstream: 64,
+        // Enough for a thousand slow requests, and far from the descriptors that there are.
+        upstream_connections: 1_024,
     };
 }
 

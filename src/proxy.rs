@@ -78,7 +78,12 @@ impl Server {
             routes: config
                 .routes
                 .iter()
-                .map(|route| (route.name.as_str(), route.upstream, route.stream))
+                .map(|route| RoutePlan {
+                    name: &route.name,
+                    upstream: route.upstream,
+                    stream: route.stream,
+                    reads: route.rule.headers().cloned().collect(),
+                })
                 .collect(),
             limits: config.limits,
             timeouts: config.timeouts,
@@ -112,7 +117,7 @@ impl Server {
         let admin = plan.admin.map(bind_admin).transpose()?;
         let shared = Shared {
             decider,
-            routes: routes(&plan.routes, &metrics),
+            routes: routes(plan, &metrics),
             upstreams: plan
                 .upstreams
                 .iter()
@@ -230,24 +235,41 @@ struct Plan<'a> {
     listeners: &'a [Listener],
     admin: Option<SocketAddr>,
     upstreams: &'a [Upstream],
-    /// Name, index of the upstream, whether it streams.
-    routes: Vec<(&'a str, usize, bool)>,
+    routes: Vec<RoutePlan<'a>>,
     limits: ConnectionLimits,
     timeouts: Timeouts,
     threads: Option<NonZeroUsize>,
 }
 
-fn routes(routes: &[(&str, usize, bool)], metrics: &Metrics) -> Vec<RouteEntry> {
-    let entry = |(name, upstream, stream): &(&str, usize, bool)| {
-        let name = Arc::from(*name);
+/// A route, as far as the edge needs it.
+struct RoutePlan<'a> {
+    name: &'a str,
+    /// Index of the upstream.
+    upstream: usize,
+    stream: bool,
+    /// Headers that its rule reads.
+    reads: Vec<HeaderName>,
+}
+
+fn routes(plan: &Plan<'_>, metrics: &Metrics) -> Vec<RouteEntry> {
+    let entry = |route: &RoutePlan<'_>| {
+        let name = Arc::from(route.name);
+        let credential = plan
+            .upstreams
+            .get(route.upstream)
+            .and_then(|u| u.credential.as_ref());
+        let reads = route.reads.iter().cloned();
         RouteEntry {
             metrics: metrics.route(&name),
             name,
-            upstream: *upstream,
-            stream: *stream,
+            upstream: route.upstream,
+            stream: route.stream,
+            late: reads
+                .chain(credential.map(|credential| credential.header.clone()))
+                .collect(),
         }
     };
-    routes.iter().map(entry).collect()
+    plan.routes.iter().map(entry).collect()
 }
 
 fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

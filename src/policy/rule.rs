@@ -4,6 +4,7 @@ mod field;
 
 use std::fmt;
 
+use http::HeaderName;
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -93,6 +94,29 @@ pub struct AppIds {
 }
 
 impl Rule {
+    /// The headers that it reads.
+    pub fn headers(&self) -> impl Iterator<Item = &HeaderName> {
+        let templates = match self {
+            Self::Accesses(Accesses(templates)) => templates.as_slice(),
+            Self::Public | Self::Authenticated => &[],
+        };
+        let values = templates.iter().flat_map(AccessTemplate::values);
+        values.filter_map(|(_, value)| match &value.source {
+            Source::Header(name) => Some(name),
+            Source::Fixed(_) | Source::Capture { .. } | Source::Query(_) => None,
+        })
+    }
+
+    /// Whether it reads the query.
+    pub fn reads_query(&self) -> bool {
+        match self {
+            Self::Accesses(Accesses(templates)) => templates
+                .iter()
+                .any(|template| template.query_keys().next().is_some()),
+            Self::Public | Self::Authenticated => false,
+        }
+    }
+
     /// The accesses of a request; empty only where the rule asks for none.
     ///
     /// Either every template that applies yields a complete access, or the request is refused.

@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -25,6 +26,8 @@ pub(super) struct RequestBody {
     incoming: Incoming,
     upload: Option<Rc<Upload>>,
     pulse: Rc<Pulse>,
+    /// Header names that were judged or set, so that trailers may not say them again.
+    refused: Option<Arc<[HeaderName]>>,
 }
 
 /// How far a request body has come. Whoever waits for the response watches it, so that one timer
@@ -75,7 +78,13 @@ impl RequestBody {
             incoming,
             upload,
             pulse: Rc::clone(pulse),
+            refused: None,
         }
+    }
+
+    /// Keeps these names out of the trailers.
+    pub(super) fn refuse_trailers(&mut self, names: &Arc<[HeaderName]>) {
+        self.refused = self.upload.as_ref().map(|_| Arc::clone(names));
     }
 
     /// `None` for a request without a body.
@@ -85,7 +94,7 @@ impl RequestBody {
 
     fn clean(&self, trailers: HeaderMap) -> Frame<Bytes> {
         let mut trailers = trailers;
-        headers::clean_trailers(&mut trailers);
+        headers::clean_trailers(&mut trailers, self.refused.as_deref().unwrap_or_default());
         // hyper takes what follows a trailer section ended by two bare line feeds for more of
         // it, so nothing that comes after trailers on this connection is trusted.
         self.pulse.close();
@@ -265,7 +274,7 @@ impl UpstreamBody {
 fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            headers::clean_trailers(&mut trailers);
+            headers::clean_trailers(&mut trailers, &[]);
             Frame::trailers(trailers)
         }
         Err(frame) => frame,

@@ -18,12 +18,15 @@ use super::upstream::{ConnectError, Upstream};
 use super::worker::{RouteEntry, Worker};
 use crate::authz::{Identity, Permit};
 
-/// Why a permitted request has no response. The first two came before any byte was sent.
+/// Why a permitted request has no response. The first three came before any byte was sent.
 #[derive(Debug, Error)]
 pub(super) enum ForwardError {
     /// Every server failed a moment ago.
     #[error("no server of the upstream could be reached a moment ago")]
     NoneAlive,
+    /// As many connections are open as there may be.
+    #[error("all connections to the upstream are in use")]
+    Busy,
     /// No server could be reached.
     #[error("the upstream could not be reached")]
     Connect(#[source] ConnectError),
@@ -56,6 +59,8 @@ pub(super) async fn forward(
     let Some((route, upstream)) = destination(worker, &permit) else {
         return Err(ForwardError::NoneAlive);
     };
+    let mut request = request;
+    request.body_mut().refuse_trailers(&route.late);
     let exchange = exchange(&permit, request, sieve, decision, connection, upstream);
     let (mut response, link, upload) = match exchange.await {
         Ok(begun) => begun,

@@ -7,6 +7,8 @@ use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use crate::config::is_owned;
+
 /// Header lines of a request that must not reach the upstream, collected while it was judged.
 #[derive(Debug, Default)]
 pub(super) struct Sieve {
@@ -38,7 +40,7 @@ impl Sieve {
                 }
                 Kind::EndToEnd => {}
                 Kind::Folded => {
-                    return Err("a header name contains an underscore or a full stop");
+                    return Err("a header name is not made of letters, digits and hyphens");
                 }
                 Kind::HopByHop | Kind::Credential | Kind::Owned => self.remove.push(name.clone()),
             }
@@ -106,11 +108,15 @@ pub(super) fn clean_response(headers: &mut HeaderMap) -> Result<(), &'static str
     Ok(())
 }
 
-/// Removes from a trailer section what may not be set so late.
-pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+/// Removes from a trailer section what may not be set so late, and what is in `refused`.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap, refused: &[HeaderName]) {
     let late: SmallVec<[HeaderName; 4]> = trailers
         .keys()
-        .filter(|name| Kind::of(name) != Kind::EndToEnd || NOT_IN_TRAILERS.contains(name))
+        .filter(|name| {
+            Kind::of(name) != Kind::EndToEnd
+                || NOT_IN_TRAILERS.contains(name)
+                || refused.contains(name)
+        })
         .cloned()
         .collect();
     for name in late {
@@ -129,22 +135,25 @@ enum Kind {
     Credential,
     /// Upstreams trust it because only usher sets it.
     Owned,
-    /// CGI-like upstreams read `X_Usher_Org` and `X.Usher.Org` as `X-Usher-Org`.
+    /// CGI-like upstreams read `X_Usher_Org`, `X.Usher.Org` and even `X!Usher!Org` as
+    /// `X-Usher-Org`.
     Folded,
 }
 
 impl Kind {
     fn of(name: &HeaderName) -> Self {
         let text = name.as_str();
-        if text.bytes().any(|byte| byte == b'_' || byte == b'.') {
+        if !text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        {
             return Self::Folded;
         }
         // Names arrive in lower case; the first letter rules most of them out.
         match text.as_bytes().first() {
             Some(b'a') if *name == header::AUTHORIZATION => Self::Credential,
             Some(b'p') if *name == header::PROXY_AUTHORIZATION => Self::Credential,
-            Some(b'x' | b'f') if OWNED.contains(&text) => Self::Owned,
-            Some(b'x' | b'f') if OWNED_PREFIXES.iter().any(|p| text.starts_with(p)) => Self::Owned,
+            Some(b'x' | b'f' | b'c' | b'r' | b't') if is_owned(text) => Self::Owned,
             Some(b'h' | b'e') if PER_HOP_IN_REQUESTS.contains(name) => Self::HopByHop,
             Some(_) if is_hop_by_hop(name) => Self::HopByHop,
             Some(_) | None => Self::EndToEnd,
@@ -255,27 +264,6 @@ static HOP_BY_HOP: [HeaderName; 8] = [
 
 /// Request lines that usher answers or writes itself: 100 Continue, and the upstream's host.
 static PER_HOP_IN_REQUESTS: [HeaderName; 2] = [header::EXPECT, header::HOST];
-
-/// Names that upstreams take from a proxy on trust.
-const OWNED: [&str; 6] = [
-    "forwarded",
-    "x-real-ip",
-    "fly-client-ip",
-    "x-method-override",
-    "x-client-ip",
-    "x-cluster-client-ip",
-];
-
-/// Families of such names. Frameworks route by `x-original-url` and `x-rewrite-url`, and some
-/// replace the method by `x-http-method-override`.
-const OWNED_PREFIXES: [&str; 6] = [
-    "x-usher-",
-    "x-forwarded-",
-    "x-original-",
-    "x-rewrite-",
-    "x-http-method",
-    "fly-src",
-];
 
 /// What a client may nominate in `Connection`.
 const NOMINATIONS: [&str; 6] = [
@@ -402,7 +390,7 @@ mod tests {
 
     #[test]
     fn names_that_fold_into_others_are_refused() {
-        for name in ["x_usher_org", "x.usher.org", "any_thing"] {
+        for name in ["x_usher_org", "x.usher.org", "x!usher!org", "any_thing"] {
             assert!(forwarded(&[(name, "v")]).is_err(), "{name}");
         }
     }
@@ -492,6 +480,7 @@ mod tests {
     fn trailers_cannot_bring_what_headers_may_not() {
         let mut trailers = map(&[
             ("x-checksum", "1"),
+            ("x-api-key", "forged"),
             ("grpc-status", "0"),
             ("authorization", "Bearer x"),
             ("host", "other"),
@@ -500,7 +489,8 @@ mod tests {
             ("content-length", "1"),
             ("transfer-encoding", "chunked"),
         ]);
-        clean_trailers(&mut trailers);
+        let credential = HeaderName::from_static("x-api-key");
+        clean_trailers(&mut trailers, &[credential]);
         let mut left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["grpc-status", "x-checksum"]);

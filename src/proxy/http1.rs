@@ -29,6 +29,8 @@ pub(super) struct Http1 {
     sender: SendRequest<RequestBody>,
     connection: Driven,
     deadline: Deadline,
+    /// Counts the connection among those of its server.
+    _counted: Rc<()>,
     /// The last poll left no waker behind.
     silent: bool,
 }
@@ -48,12 +50,13 @@ pub(super) enum Sending {
 }
 
 impl Http1 {
-    pub(super) async fn new(socket: Socket) -> Result<Self, hyper::Error> {
+    pub(super) async fn new(socket: Socket, counted: Rc<()>) -> Result<Self, hyper::Error> {
         let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
         Ok(Self {
             sender,
             connection: Some(Box::new(connection)),
             deadline: Deadline::default(),
+            _counted: counted,
             silent: false,
         })
     }

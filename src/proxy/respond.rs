@@ -224,6 +224,10 @@ impl From<&ForwardError> for Answer {
                 Code::UpstreamUnavailable,
                 "no server of the upstream could be reached a moment ago; nothing was sent",
             ),
+            ForwardError::Busy => Self::new(
+                Code::UpstreamUnavailable,
+                "all connections to the upstream are in use; nothing was sent",
+            ),
             ForwardError::Connect(_) => Self::new(
                 Code::UpstreamConnect,
                 "the upstream could not be reached; nothing was sent",

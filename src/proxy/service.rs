@@ -6,7 +6,7 @@ use std::rc::Rc;
 use http::header::{self, HeaderMap};
 use http::uri::Authority;
 use http::{Method, Request, Response, Version};
-use hyper::body::Body as _;
+use hyper::body::Body;
 use tokio::time::Instant;
 
 use super::body::{RequestBody, ResponseBody};
@@ -101,7 +101,7 @@ fn judge(
 }
 
 /// The head as the decision sees it, once there is one way to read it.
-fn read<'a, B>(
+fn read<'a, B: Body>(
     request: &'a Request<B>,
     sieve: &mut Sieve,
     limits: &ConnectionLimits,
@@ -127,6 +127,12 @@ fn read<'a, B>(
     let ambiguous = |why: &'static str| Answer::from(Denial::Ambiguous(why.into()));
     if !target.starts_with('/') {
         return Err(ambiguous("the target is not a path"));
+    }
+    // Readers that merge a form into the query would see other fields than were judged.
+    if matches!(*method, Method::GET | Method::HEAD | Method::DELETE)
+        && !request.body().is_end_stream()
+    {
+        return Err(ambiguous("a GET, HEAD or DELETE has no body"));
     }
     sieve.judge(headers, request.version()).map_err(ambiguous)?;
     let host = host(request).map_err(ambiguous)?;
@@ -266,10 +272,26 @@ impl<'a> Record<'a> {
                 .token
                 .map(|token| tracing::field::display(Hex(token.fingerprint))),
             decision = self.id.as_str(),
-            method = self.method.as_str(),
+            method = known(self.method),
             latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
             "request decided"
         );
+    }
+}
+
+/// The method for the log. Others can be as long as the head may be, and no route has them.
+fn known(method: &Method) -> &str {
+    match *method {
+        Method::GET
+        | Method::HEAD
+        | Method::POST
+        | Method::PUT
+        | Method::PATCH
+        | Method::DELETE
+        | Method::OPTIONS
+        | Method::CONNECT
+        | Method::TRACE => method.as_str(),
+        _ => "other",
     }
 }
 

@@ -126,6 +126,8 @@ impl Upstream {
             Rc::new(Server {
                 plan: plan.clone(),
                 capacity: limits.idle_upstream,
+                most: limits.upstream_connections,
+                open: Rc::default(),
                 idle: RefCell::default(),
                 shared: RefCell::default(),
                 connecting: tokio::sync::Mutex::new(()),
@@ -166,6 +168,11 @@ impl Upstream {
             match outcome {
                 Ok(carried) => return Ok(carried),
                 Err(Unsent::Failed(failed)) => return Err(failed),
+                // Busy is not broken: the next request may find a connection free.
+                Err(Unsent::Connect(back, ConnectError::Busy)) => {
+                    error = ForwardError::Busy;
+                    request = back;
+                }
                 Err(Unsent::Connect(back, why)) => {
                     tracing::warn!(
                         upstream = &*self.plan.name,
@@ -286,6 +293,10 @@ enum Unsent {
 pub(super) struct Server {
     plan: ServerPlan,
     capacity: usize,
+    /// How many HTTP/1.1 connections there may be, parked ones included.
+    most: usize,
+    /// Every one of them holds a reference.
+    open: Rc<()>,
     /// Parked connections, the last used last: it is taken first, so that the others can grow
     /// old and go.
     idle: RefCell<Vec<(Instant, Http1)>>,

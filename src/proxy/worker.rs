@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
@@ -44,6 +45,8 @@ pub(super) struct RouteEntry {
     pub(super) name: Arc<str>,
     pub(super) upstream: usize,
     pub(super) stream: bool,
+    /// Names that request trailers may not have: what the rule reads, and the credential.
+    pub(super) late: Arc<[HeaderName]>,
     pub(super) metrics: RouteMetrics,
 }
 

@@ -107,6 +107,7 @@ fn names_that_could_pass_for_ours_are_refused() {
     for line in [
         "X_Usher_Org: 2003",
         "X.Usher.Org: 2003",
+        "X!Usher!Org: 2003",
         "x_forwarded_for: 6.6.6.6",
         "connection: x-usher-org",
         "Connection: keep-alive, X-Usher-Token-Id",

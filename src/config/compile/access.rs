@@ -3,6 +3,7 @@
 use http::HeaderName;
 
 use super::{Node, Report, Section, Value as Yaml, read, scalar, text};
+use crate::config::is_owned;
 use crate::config::problem::Fault;
 use crate::config::section::{all, one_or_more};
 use crate::macaroon::Action;
@@ -243,8 +244,30 @@ fn header(text: &str) -> Result<HeaderName, Fault> {
         let message = format!("`{name}` holds credentials and takes no part in an access");
         return Err(Fault::new(message));
     }
+    // Such a line never reaches the upstream as the client sent it, so what was judged would not
+    // be what is acted on.
+    if is_owned(name.as_str()) || PER_HOP.contains(&name) {
+        let fault = Fault::new(format!("`{name}` is removed or set by usher itself"));
+        return Err(fault.hint("name a header that the client sends and the upstream reads"));
+    }
     Ok(name)
 }
+
+/// Lines about one connection, or about the message itself.
+const PER_HOP: [HeaderName; 12] = [
+    http::header::CONNECTION,
+    http::header::CONTENT_LENGTH,
+    http::header::EXPECT,
+    http::header::HOST,
+    http::header::PROXY_AUTHENTICATE,
+    http::header::PROXY_AUTHORIZATION,
+    http::header::TE,
+    http::header::TRAILER,
+    http::header::TRANSFER_ENCODING,
+    http::header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
 
 fn template_fault(error: TemplateError) -> Fault {
     let fault = Fault::new(error.to_string());

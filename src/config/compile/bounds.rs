@@ -28,6 +28,8 @@ pub(super) fn limits(
     let target_bytes = section.read_or("target_bytes", d.target_bytes, report, target);
     let streams = section.read_or("streams", d.streams, report, streams);
     let idle = section.read_or("idle_upstream", d.idle_upstream, report, &many);
+    let key = "upstream_connections";
+    let upstream = section.read_or(key, d.upstream_connections, report, &many);
     let tokens = match section.find("tokens") {
         Some(node) => token_limits(node, report),
         None => Some(default.1),
@@ -40,6 +42,7 @@ pub(super) fn limits(
         target_bytes: target_bytes?,
         streams: streams?,
         idle_upstream: idle?,
+        upstream_connections: upstream?,
     };
     Some((connection_limits, tokens?))
 }
@@ -123,7 +126,7 @@ pub(super) fn threads(root: &Section<'_>, report: &mut Report) -> Option<Option<
     Some(NonZeroUsize::new(threads))
 }
 
-const LIMITS: [&str; 8] = [
+const LIMITS: [&str; 9] = [
     "connections",
     "connections_per_address",
     "head_bytes",
@@ -131,6 +134,7 @@ const LIMITS: [&str; 8] = [
     "target_bytes",
     "streams",
     "idle_upstream",
+    "upstream_connections",
     "tokens",
 ];
 

@@ -1,17 +1,19 @@
+use bytes::Bytes;
 use http::HeaderValue;
+use http_body_util::Full;
 
 use super::*;
 use crate::proxy::tests::limits;
 
-fn request(version: Version, target: &str, lines: &[(&'static str, &str)]) -> Request<()> {
+fn request(version: Version, target: &str, lines: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
     let mut request = Request::builder().version(version).uri(target);
     for (name, value) in lines {
         request = request.header(*name, HeaderValue::from_str(value).unwrap());
     }
-    request.body(()).unwrap()
+    request.body(Full::default()).unwrap()
 }
 
-fn code(request: &Request<()>) -> Result<(), &'static str> {
+fn code(request: &Request<Full<Bytes>>) -> Result<(), &'static str> {
     read(request, &mut Sieve::default(), &limits())
         .map(drop)
         .map_err(|answer| answer.code.as_str())
@@ -144,4 +146,26 @@ fn credentials_do_not_show_where_headers_are_printed() {
     assert!(!printed.contains("fm2_"), "{printed}");
     assert!(printed.contains("text/plain"), "{printed}");
     assert_eq!(request.headers()["authorization"], "Bearer fm2_one");
+}
+
+#[test]
+fn a_body_where_none_belongs_is_refused() {
+    for (method, expected) in [
+        (Method::GET, Err("ambiguous")),
+        (Method::HEAD, Err("ambiguous")),
+        (Method::DELETE, Err("ambiguous")),
+        (Method::POST, Ok(())),
+    ] {
+        let mut request = request(H1, "/", &[("host", "a")]);
+        *request.method_mut() = method.clone();
+        assert_eq!(code(&request), Ok(()), "{method} without a body");
+        *request.body_mut() = Full::from("instance=m2");
+        assert_eq!(code(&request), expected, "{method} with a body");
+    }
+}
+
+#[test]
+fn the_log_bounds_the_method() {
+    let long = Method::from_bytes("M".repeat(4_000).as_bytes()).unwrap();
+    assert_eq!((known(&long), known(&Method::PATCH)), ("other", "PATCH"));
 }

@@ -17,7 +17,7 @@ use crate::config::{
 };
 use crate::metrics::Metrics;
 use crate::proxy::decide::Decider;
-use crate::proxy::{Plan, Running, Server};
+use crate::proxy::{Plan, RoutePlan, Running, Server};
 use crate::shutdown::Shutdown;
 
 pub(in crate::proxy) fn limits() -> ConnectionLimits {
@@ -29,6 +29,7 @@ pub(in crate::proxy) fn limits() -> ConnectionLimits {
         target_bytes: 2048,
         streams: 100,
         idle_upstream: 8,
+        upstream_connections: 100,
     }
 }
 
@@ -128,7 +129,14 @@ impl Edge {
             listeners: &listeners,
             admin: None,
             upstreams: &upstreams,
-            routes: vec![("first", 0, false), ("second", 1, false)],
+            routes: [("first", 0), ("second", 1)]
+                .map(|(name, upstream)| RoutePlan {
+                    name,
+                    upstream,
+                    stream: false,
+                    reads: Vec::new(),
+                })
+                .into(),
             limits,
             timeouts,
             threads: std::num::NonZeroUsize::new(1),

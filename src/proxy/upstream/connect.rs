@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ pub(in crate::proxy) enum ConnectError {
     /// It took longer than `timeouts.connect`.
     #[error("the connection was not made in time")]
     Late,
+    /// There are as many as there may be.
+    #[error("all connections to the server are in use; see `limits.upstream_connections`")]
+    Busy,
     /// The server closed it at once.
     #[error("the server closed the connection before the request")]
     Closed,
@@ -49,9 +53,16 @@ pub(in crate::proxy) enum ConnectError {
 impl Server {
     /// A new connection for one request at a time.
     pub(super) async fn open_http1(&self, limit: Duration) -> Result<Http1, ConnectError> {
+        let counted = Rc::clone(&self.open);
+        // One reference is the server's own.
+        if Rc::strong_count(&counted) > self.most.saturating_add(1) {
+            return Err(ConnectError::Busy);
+        }
         let open = async {
-            let socket = self.open().await?;
-            Http1::new(socket).await.map_err(ConnectError::Http)
+            let socket = self.connect().await?;
+            Http1::new(socket, counted)
+                .await
+                .map_err(ConnectError::Http)
         };
         timeout(limit, open).await.map_err(|_| ConnectError::Late)?
     }
@@ -68,7 +79,7 @@ impl Server {
             if let Some(open) = self.shared_http2() {
                 return Ok((open, false));
             }
-            let socket = self.open().await?;
+            let socket = self.connect().await?;
             let (sender, connection) = http2::Builder::new(LocalExecutor)
                 .timer(TokioTimer::new())
                 .keep_alive_interval(PING_INTERVAL)
@@ -92,7 +103,7 @@ impl Server {
         shared.as_ref().filter(|open| !open.is_closed()).cloned()
     }
 
-    async fn open(&self) -> Result<Socket, ConnectError> {
+    async fn connect(&self) -> Result<Socket, ConnectError> {
         let url = &self.plan.url;
         let tcp = TcpStream::connect((url.host.as_str(), url.port))
             .await

@@ -36,6 +36,11 @@ impl Body for Fed {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.0.poll_recv(cx).map(|frame| frame.map(Ok))
     }
+
+    /// Known to be empty once nobody can feed it: the head of such a request ends its stream.
+    fn is_end_stream(&self) -> bool {
+        self.0.is_closed() && self.0.is_empty()
+    }
 }
 
 /// A body, and the end that feeds it; dropping that ends the body.
