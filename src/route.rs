@@ -5,10 +5,12 @@
 //! bytes that are forwarded. [`RouteTable`] finds the route of a target in time that depends on
 //! the length of the path, not on the number of routes.
 
+mod host;
 mod pattern;
 mod table;
 mod target;
 
+pub use host::{HostPattern, HostPatternError};
 pub use pattern::{Alphabet, Capture, Pattern, PatternError, Segment};
 pub use table::{Captures, Overlap, RouteError, RouteMatch, RouteSpec, RouteTable, Shadow};
 pub use target::{Query, QueryError, Target, TargetError};

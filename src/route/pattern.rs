@@ -211,7 +211,7 @@ fn literal(part: &str, last: bool) -> Result<&str, PatternError> {
 }
 
 /// `name`, `name:alphabet`, `name...` or `name:alphabet...`.
-fn parse_capture(inner: &str) -> Result<Capture, PatternError> {
+pub(super) fn parse_capture(inner: &str) -> Result<Capture, PatternError> {
     let (inner, tail) = match inner.strip_suffix("...") {
         Some(inner) => (inner, true),
         None => (inner, false),
