@@ -28,6 +28,7 @@ use crate::demo::DemoError;
 use crate::macaroon::{AttenuateError, Defect, HeaderError, JsonError};
 use crate::proxy::StartError;
 
+pub use check::DocumentError;
 pub use console::Console;
 pub use credential::Secret;
 pub use names::UnknownName;
@@ -56,8 +57,10 @@ pub enum Command {
     Demo(Demo),
     /// Run the proxy
     Serve(ConfigFile),
-    /// Validate a configuration and print its routes
-    Check(ConfigFile),
+    /// Validate a configuration and print its routes, or compare them with an OpenAPI document
+    ///
+    /// Exits with 1 if an operation of the document has no route.
+    Check(Check),
     /// Make, narrow, examine and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -87,6 +90,24 @@ pub struct ConfigFile {
     /// The configuration
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// `usher check`.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// An OpenAPI 3 document, JSON or YAML: say which of its operations have no route, which of
+    /// their query keys are refused, and which routes it lacks
+    #[arg(long, value_name = "SPEC")]
+    pub openapi: Option<PathBuf>,
+    /// The host that requests name, where it is not the one of the document's servers
+    #[arg(long, value_name = "HOST", requires = "openapi")]
+    pub host: Option<String>,
+    /// Print a JSON object
+    #[arg(long, requires = "openapi")]
+    pub json: bool,
 }
 
 /// `usher token`.
@@ -275,8 +296,8 @@ pub fn key(command: &KeyCommand, console: &mut Console<'_>) -> Result<(), CliErr
 }
 
 /// Runs `usher check`.
-pub fn check(args: &ConfigFile, console: &mut Console<'_>) -> Result<(), CliError> {
-    check::run(&args.config, console)
+pub fn check(args: &Check, console: &mut Console<'_>) -> Result<Answer, CliError> {
+    check::run(args, console)
 }
 
 /// Runs `usher serve`.
@@ -323,6 +344,9 @@ pub enum CliError {
     /// A name that the directory does not have.
     #[error(transparent)]
     Name(#[from] UnknownName),
+    /// The OpenAPI document.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     /// Nowhere to write to.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),

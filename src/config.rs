@@ -24,6 +24,7 @@ use crate::policy::{QueryKeys, Rule};
 use crate::route::RouteTable;
 
 pub use describe::describe;
+pub(crate) use file::to_json as yaml_to_json;
 pub(crate) use owned::is_owned;
 pub use problem::{ConfigError, Problem};
 pub(crate) use problem::{distance, is_near};

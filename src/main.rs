@@ -38,7 +38,7 @@ fn run(command: &Command, console: &mut Console<'_>) -> Result<Answer, CliError>
     match command {
         Command::Demo(args) => demo::run(args, console).map(|()| Answer::Yes),
         Command::Serve(args) => cli::serve(args, console).map(|()| Answer::Yes),
-        Command::Check(args) => cli::check(args, console).map(|()| Answer::Yes),
+        Command::Check(args) => cli::check(args, console),
         Command::Token(command) => cli::token(command, console),
         Command::Key(command) => cli::key(command, console).map(|()| Answer::Yes),
     }
@@ -48,9 +48,9 @@ fn run(command: &Command, console: &mut Console<'_>) -> Result<Answer, CliError>
 /// for an error and 0 for `--help`.
 fn exit_code(error: &CliError) -> ExitCode {
     match error {
-        CliError::Config(_) | CliError::Authority(AuthorityError::Secret { .. }) => {
-            ExitCode::from(78)
-        }
+        CliError::Config(_)
+        | CliError::Document(_)
+        | CliError::Authority(AuthorityError::Secret { .. }) => ExitCode::from(78),
         CliError::Usage(error) => {
             u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
         }

@@ -12,6 +12,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
+use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 /// A parsed file.
@@ -122,6 +123,19 @@ enum Kind {
 
 fn read<'t, S: DeserializeSeed<'t>>(text: &'t str, seed: S) -> Result<S::Value, serde_yaml::Error> {
     seed.deserialize(serde_yaml::Deserializer::from_str(text))
+}
+
+/// Another file than the configuration, as JSON would have it; or line, column and what is wrong.
+pub(crate) fn to_json(text: &str) -> Result<serde_json::Value, (usize, usize, String)> {
+    let read = serde_json::Value::deserialize(serde_yaml::Deserializer::from_str(text));
+    read.map_err(|error| {
+        let Malformed {
+            line,
+            column,
+            message,
+        } = malformed(&error);
+        (line, column, message)
+    })
 }
 
 fn malformed(error: &serde_yaml::Error) -> Malformed {

@@ -140,12 +140,43 @@ fn checking_a_good_configuration_prints_its_routes() {
 }
 
 #[test]
+fn a_document_is_compared_with_the_routes() {
+    let upstream = Recorder::ok();
+    let document = |path: &str| {
+        format!("openapi: 3.0.3\npaths: {{ /v1/apps: {{ get: {{}} }}, {path}: {{ get: {{}} }} }}")
+    };
+    let world = World::before(upstream.address)
+        .file("covered.yaml", document("\"/v1/apps/{name}/machines\""))
+        .file("more.yaml", document("/v1/more"))
+        .file("none.yaml", "openapi: 3.0.3");
+    let config = world.write();
+    for (name, arguments, code, said) in [
+        ("covered.yaml", &[][..], 0, "2 of 2 operations have a route"),
+        ("more.yaml", &[], 1, "GET  /v1/more    no such route"),
+        ("more.yaml", &["--json"], 1, "\"path\": \"/v1/more\""),
+        ("more.yaml", &["--host", "any.test"], 1, "1 of 2 operations"),
+        ("none.yaml", &[], 78, "none.yaml: #: there is no `paths`"),
+        ("missing.yaml", &[], 78, "missing.yaml"),
+    ] {
+        let document = world.folder().join(name);
+        let (config, document) = (config.to_str().unwrap(), document.to_str().unwrap());
+        let fixed = ["check", "--config", config, "--openapi", document];
+        let ended = run_usher(&[&fixed, arguments].concat());
+        assert_eq!(ended.code, Some(code), "{name}: {}", ended.stderr);
+        let out = ended.stdout + &ended.stderr;
+        assert!(out.contains(said), "{name}: {out}");
+    }
+    upstream.saw_nothing();
+}
+
+#[test]
 fn what_cannot_be_understood_is_a_usage_error() {
     for arguments in [
         &[][..],
         &["unknown"],
         &["serve"],
         &["serve", "--config"],
+        &["check", "--config", "c", "--json"],
         &["token", "create", "org"],
         &["token", "create", "unknown", "--config", "c"],
     ] {
