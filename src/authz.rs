@@ -336,6 +336,7 @@ impl Authorizer {
             AccessError::UnknownName(_) | AccessError::Contradiction(_) => {
                 Denial::Prohibited(explain::NAMES_ARE_SECRET.into())
             }
+            AccessError::Unresolved(_) => Denial::Unavailable(NOT_ASKED),
             AccessError::Nothing | AccessError::Invalid(_) => Denial::Prohibited(text.into()),
             AccessError::Missing(_)
             | AccessError::Empty(_)
@@ -352,5 +353,8 @@ const FORMS: [&[u8]; 2] = [b"application/x-www-form-urlencoded", b"multipart/"];
 
 const FORM_BODY: &str =
     "the route is judged by its query, which a form in the body could contradict; send JSON";
+
+/// Names that the directory has to ask about are not there yet.
+const NOT_ASKED: &str = "the directory has not answered";
 
 const NOT_ASCII: &str = "the credential holds characters that no token has";

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::policy::{AppIds, Names};
+use crate::policy::{AppIds, Found, Names, Owner};
 
 /// Names known from the configuration.
 #[derive(Clone, Debug, Default)]
@@ -11,8 +11,8 @@ pub struct Directory {
     public_names: bool,
     orgs: HashMap<Box<str>, u64>,
     apps: HashMap<Box<str>, AppIds>,
-    machines: HashMap<Box<str>, u64>,
-    volumes: HashMap<Box<str>, u64>,
+    machines: HashMap<Box<str>, AppIds>,
+    volumes: HashMap<Box<str>, AppIds>,
     /// Organizations by cluster name; several may use one name.
     clusters: HashMap<Box<str>, Vec<u64>>,
 }
@@ -44,15 +44,15 @@ impl Directory {
         insert(&mut self.apps, name, ids)
     }
 
-    /// Adds a machine of the app with this id, unless the machine is known.
+    /// Adds a machine of this app, unless the machine is known.
     #[must_use = "false says that the machine is known"]
-    pub fn add_machine(&mut self, machine: &str, app: u64) -> bool {
+    pub fn add_machine(&mut self, machine: &str, app: AppIds) -> bool {
         insert(&mut self.machines, machine, app)
     }
 
-    /// Adds a volume of the app with this id, unless the volume is known.
+    /// Adds a volume of this app, unless the volume is known.
     #[must_use = "false says that the volume is known"]
-    pub fn add_volume(&mut self, volume: &str, app: u64) -> bool {
+    pub fn add_volume(&mut self, volume: &str, app: AppIds) -> bool {
         insert(&mut self.volumes, volume, app)
     }
 
@@ -79,28 +79,32 @@ impl Directory {
 }
 
 impl Names for Directory {
-    fn org(&self, slug: &str) -> Option<u64> {
-        self.orgs.get(slug).copied()
+    fn org(&self, slug: &str) -> Found<u64> {
+        self.orgs.get(slug).copied().into()
     }
 
-    fn app(&self, name: &str) -> Option<AppIds> {
-        self.apps.get(name).copied()
+    fn app(&self, name: &str) -> Found<AppIds> {
+        self.apps.get(name).copied().into()
     }
 
-    fn machine_app(&self, machine: &str) -> Option<u64> {
-        self.machines.get(machine).copied()
+    fn machine(&self, id: &str) -> Found<AppIds> {
+        self.machines.get(id).copied().into()
     }
 
-    fn volume_app(&self, volume: &str) -> Option<u64> {
-        self.volumes.get(volume).copied()
+    fn volume(&self, id: &str) -> Found<AppIds> {
+        self.volumes.get(id).copied().into()
     }
 
     /// A name that two organizations use does not tell whose it is.
-    fn cluster_org(&self, cluster: &str) -> Option<u64> {
+    fn cluster_org(&self, cluster: &str) -> Found<u64> {
         match self.clusters.get(cluster).map(Vec::as_slice) {
-            Some([org]) => Some(*org),
-            Some(_) | None => None,
+            Some([org]) => Found::Known(*org),
+            Some(_) | None => Found::Absent,
         }
+    }
+
+    fn object(&self, _kind: &str, _id: &str) -> Found<Owner> {
+        Found::Absent
     }
 }
 
@@ -123,11 +127,12 @@ mod tests {
         let mut directory = Directory::new(true);
         assert!(directory.add_org("acme", 1));
         assert!(!directory.add_org("acme", 2));
-        assert_eq!(directory.org("acme"), Some(1));
-        assert!(directory.add_machine("m1", 7));
-        assert!(!directory.add_machine("m1", 8));
-        assert_eq!(directory.machine_app("m1"), Some(7));
-        assert_eq!(directory.volume_app("m1"), None);
+        assert_eq!(directory.org("acme"), Found::Known(1));
+        let app = |app| AppIds { app, org: 1 };
+        assert!(directory.add_machine("m1", app(7)));
+        assert!(!directory.add_machine("m1", app(8)));
+        assert_eq!(directory.machine("m1"), Found::Known(app(7)));
+        assert_eq!(directory.volume("m1"), Found::Absent);
         assert!(directory.public_names());
     }
 
@@ -135,10 +140,10 @@ mod tests {
     fn a_cluster_name_in_two_organizations_has_no_owner() {
         let mut directory = Directory::new(false);
         assert!(directory.add_cluster("primary", 1));
-        assert_eq!(directory.cluster_org("primary"), Some(1));
+        assert_eq!(directory.cluster_org("primary"), Found::Known(1));
         assert!(!directory.add_cluster("primary", 1));
         assert!(directory.add_cluster("primary", 2));
-        assert_eq!(directory.cluster_org("primary"), None);
-        assert_eq!(directory.cluster_org("other"), None);
+        assert_eq!(directory.cluster_org("primary"), Found::Absent);
+        assert_eq!(directory.cluster_org("other"), Found::Absent);
     }
 }

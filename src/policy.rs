@@ -3,11 +3,15 @@
 
 mod access;
 mod clear;
+mod json;
+mod names;
 mod rule;
 
 pub use access::{Access, InvalidAccess};
 pub use clear::{Prohibition, Reason, clear, clear_presence, window};
+pub use json::{Json, JsonFault, Pointer};
+pub use names::{AppIds, Found, Lookup, LookupKind, Names, Noun, Owner, PERSONAL};
 pub use rule::{
-    AccessError, AccessTemplate, Accesses, AppIds, Condition, Field, Fields, Fixed, Names, Noun,
-    Org, PERSONAL, QueryKeys, Rule, Source, TemplateError, Value,
+    AccessError, AccessTemplate, Accesses, Condition, Field, Fields, Fixed, Org, QueryKeys, Rule,
+    Source, TemplateError, Value,
 };

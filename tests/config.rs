@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 use usher::config::{self, Config, Secret};
-use usher::policy::Names as _;
+use usher::policy::{Found, Names as _};
 use usher::route::Target;
 
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -120,10 +120,11 @@ fn what_is_written_is_what_is_compiled() {
     assert!(config.directory.public_names());
     // Ids that YAML would take for numbers keep their characters.
     for machine in ["148e1000000001", "91857310000000"] {
-        assert_eq!(config.directory.machine_app(machine), Some(3001));
+        let app = config.directory.machine(machine).known().unwrap().app;
+        assert_eq!(app, 3001);
     }
-    assert_eq!(config.directory.cluster_org("pg1"), Some(2001));
-    assert_eq!(config.directory.cluster_org("primary"), None);
+    assert_eq!(config.directory.cluster_org("pg1"), Found::Known(2001));
+    assert_eq!(config.directory.cluster_org("primary"), Found::Absent);
     let list = config.routes.iter().find(|r| r.name == "machines.list");
     let names: Vec<_> = list.unwrap().query.names.iter().map(|n| &**n).collect();
     assert_eq!(names, ["metadata.*", "region", "include_leases"]);

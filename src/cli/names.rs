@@ -10,7 +10,7 @@ use crate::policy::{AppIds, Names as _};
 
 /// The id of an organization.
 pub(super) fn org(directory: &Directory, slug: &str) -> Result<u64, UnknownName> {
-    directory.org(slug).ok_or_else(|| UnknownName {
+    directory.org(slug).known().ok_or_else(|| UnknownName {
         noun: "organization",
         name: slug.to_owned(),
         near: near(slug, directory.orgs().map(|(slug, _)| slug)),
@@ -19,7 +19,7 @@ pub(super) fn org(directory: &Directory, slug: &str) -> Result<u64, UnknownName>
 
 /// The ids of an app.
 pub(super) fn app(directory: &Directory, name: &str) -> Result<AppIds, UnknownName> {
-    directory.app(name).ok_or_else(|| UnknownName {
+    directory.app(name).known().ok_or_else(|| UnknownName {
         noun: "app",
         name: name.to_owned(),
         near: near(name, directory.apps().map(|(name, _)| name)),

@@ -12,7 +12,7 @@ use crate::authority::Authority;
 use crate::authz::{Authorizer, Denial, Head};
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::policy::{AppIds, Names as _};
+use crate::policy::{AppIds, Found, Names as _};
 
 const NOW: i64 = 1_764_000_000;
 
@@ -50,14 +50,14 @@ fn the_directory_knows_what_the_upstream_plays() {
     assert_eq!(directory.apps().count(), APPS.len());
     for app in &APPS {
         let (slug, org) = app.org;
-        assert_eq!(directory.org(slug), Some(org));
+        assert_eq!(directory.org(slug), Found::Known(org));
         let ids = AppIds { app: app.id, org };
-        assert_eq!(directory.app(app.name), Some(ids));
+        assert_eq!(directory.app(app.name), Found::Known(ids));
         for id in app.machines {
-            assert_eq!(directory.machine_app(id), Some(app.id));
+            assert_eq!(directory.machine(id), Found::Known(ids));
         }
         for id in app.volumes {
-            assert_eq!(directory.volume_app(id), Some(app.id));
+            assert_eq!(directory.volume(id), Found::Known(ids));
         }
     }
 }

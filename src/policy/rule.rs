@@ -2,13 +2,12 @@
 
 mod field;
 
-use std::fmt;
-
 use http::HeaderName;
 use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::access::{Access, InvalidAccess};
+use super::names::{AppIds, Found, Lookup, Names, Noun, PERSONAL};
 use crate::macaroon::Action;
 
 pub use field::{Condition, Field, Fields, Fixed, QueryKeys, Source, Value};
@@ -68,29 +67,6 @@ pub enum Org {
     OwnerOfApp(Value),
     /// The one that owns a cluster which is itself no part of the access.
     OwnerOfCluster(Value),
-}
-
-/// Names to ids; `None` is a name that is not known.
-pub trait Names {
-    /// The id of an organization.
-    fn org(&self, slug: &str) -> Option<u64>;
-    /// The ids of an app and of its organization.
-    fn app(&self, name: &str) -> Option<AppIds>;
-    /// The id of the app that a machine belongs to.
-    fn machine_app(&self, machine: &str) -> Option<u64>;
-    /// The id of the app that a volume belongs to.
-    fn volume_app(&self, volume: &str) -> Option<u64>;
-    /// The id of the one organization that has a cluster of this name.
-    fn cluster_org(&self, cluster: &str) -> Option<u64>;
-}
-
-/// The ids of an app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AppIds {
-    /// Its own.
-    pub app: u64,
-    /// That of the organization it belongs to.
-    pub org: u64,
 }
 
 impl Rule {
@@ -294,10 +270,10 @@ impl AccessTemplate {
             Org::Owner => owner,
             Org::Slug(value) => Some(org_of_slug(value.read(fields)?, names)?),
             Org::OwnerOfApp(value) => app_or_zero(value.read(fields)?, names)?.map(|ids| ids.org),
-            Org::OwnerOfCluster(value) => {
-                let org = names.cluster_org(value.read(fields)?);
-                Some(org.ok_or(AccessError::UnknownName(Noun::Cluster))?)
-            }
+            Org::OwnerOfCluster(value) => Some(known(
+                names.cluster_org(value.read(fields)?),
+                Noun::Cluster,
+            )?),
         };
         if owner.is_some() && owner != org {
             return Err(AccessError::Contradiction(Noun::App));
@@ -372,6 +348,9 @@ pub enum AccessError {
     /// The directory does not know a name.
     #[error("no such {0}")]
     UnknownName(Noun),
+    /// The directory has to ask about a name first.
+    #[error("the directory has not answered yet")]
+    Unresolved(Lookup),
     /// Two parts of the request name things that do not belong together.
     #[error("the {0} does not belong to what else the request names")]
     Contradiction(Noun),
@@ -383,36 +362,6 @@ pub enum AccessError {
     Invalid(InvalidAccess),
 }
 
-/// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Noun {
-    /// An organization.
-    Org,
-    /// An app.
-    App,
-    /// A machine.
-    Machine,
-    /// A volume.
-    Volume,
-    /// A cluster.
-    Cluster,
-}
-
-impl fmt::Display for Noun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Org => "organization",
-            Self::App => "app",
-            Self::Machine => "machine",
-            Self::Volume => "volume",
-            Self::Cluster => "cluster",
-        })
-    }
-}
-
-/// An organization slug that means another organization for each user, so no id can stand for it.
-pub const PERSONAL: &str = "personal";
-
 /// Where zero stands for a collection or for something not yet created.
 const ZERO_FIELDS: [&str; 4] = ["app", "machine", "volume", "cluster"];
 
@@ -421,26 +370,38 @@ fn app_or_zero(name: &str, names: &impl Names) -> Result<Option<AppIds>, AccessE
     if name.is_empty() {
         return Ok(None);
     }
-    let ids = names.app(name);
-    ids.map(Some).ok_or(AccessError::UnknownName(Noun::App))
+    known(names.app(name), Noun::App).map(Some)
 }
 
 fn org_of_slug(slug: &str, names: &impl Names) -> Result<u64, AccessError> {
-    let known = names.org(slug).filter(|_| slug != PERSONAL);
-    known.ok_or(AccessError::UnknownName(Noun::Org))
+    if slug == PERSONAL {
+        return Err(AccessError::UnknownName(Noun::Org));
+    }
+    known(names.org(slug), Noun::Org)
+}
+
+/// What the directory says, or why the request cannot be judged.
+fn known<T>(found: Found<T>, noun: Noun) -> Result<T, AccessError> {
+    match found {
+        Found::Known(value) => Ok(value),
+        Found::Absent => Err(AccessError::UnknownName(noun)),
+        Found::Unresolved(lookup) => Err(AccessError::Unresolved(lookup)),
+    }
 }
 
 /// A machine or volume that is known must belong to the app. One that is not known goes on: its
 /// own upstream looks for it under the app that was judged.
 fn check_parts(access: &Access<'_>, names: &impl Names) -> Result<(), AccessError> {
-    let elsewhere = |app: Option<u64>| app.is_some() && app != access.app;
-    let machine = access.machine.filter(|id| !id.is_empty());
-    if elsewhere(machine.and_then(|id| names.machine_app(id))) {
-        return Err(AccessError::Contradiction(Noun::Machine));
+    let check = |found: Found<AppIds>, noun| match found {
+        Found::Known(ids) if Some(ids.app) != access.app => Err(AccessError::Contradiction(noun)),
+        Found::Known(_) | Found::Absent => Ok(()),
+        Found::Unresolved(lookup) => Err(AccessError::Unresolved(lookup)),
+    };
+    if let Some(machine) = access.machine.filter(|id| !id.is_empty()) {
+        check(names.machine(machine), Noun::Machine)?;
     }
-    let volume = access.volume.filter(|id| !id.is_empty());
-    if elsewhere(volume.and_then(|id| names.volume_app(id))) {
-        return Err(AccessError::Contradiction(Noun::Volume));
+    if let Some(volume) = access.volume.filter(|id| !id.is_empty()) {
+        check(names.volume(volume), Noun::Volume)?;
     }
     Ok(())
 }

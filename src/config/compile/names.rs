@@ -23,8 +23,8 @@ pub(super) fn directory(node: Option<&Node>, report: &mut Report) -> Directory {
     for node in list(&section, "apps", report) {
         add_app(node, &mut directory, &slugs, &mut apps, report);
     }
-    let app = |directory: &Directory, name: &str| directory.app(name).map(|ids| ids.app);
-    let part = |add: fn(&mut Directory, &str, u64) -> bool, noun| Part {
+    let app = |directory: &Directory, name: &str| directory.app(name).known();
+    let part = |add: fn(&mut Directory, &str, AppIds) -> bool, noun| Part {
         key: "id",
         noun,
         parent: "app",
@@ -43,7 +43,7 @@ pub(super) fn directory(node: Option<&Node>, report: &mut Report) -> Directory {
         noun: "a cluster",
         parent: "org",
         parents: slugs.into_values().collect(),
-        resolve: |directory: &Directory, slug: &str| directory.org(slug),
+        resolve: |directory: &Directory, slug: &str| directory.org(slug).known(),
         add: Directory::add_cluster,
     };
     for node in list(&section, "clusters", report) {
@@ -111,9 +111,8 @@ fn add_app(
     let app = numeric_id(&section, apps, report);
     let known = || slugs.values().map(String::as_str);
     let org = section.read("org", report, |slug| {
-        directory
-            .org(slug)
-            .ok_or_else(|| unknown("org", slug, known()))
+        let org = directory.org(slug).known();
+        org.ok_or_else(|| unknown("org", slug, known()))
     });
     let (Some(name), Some(app), Some(org)) = (name, app, org) else {
         return;
@@ -126,16 +125,16 @@ fn add_app(
 }
 
 /// Something that has one owner.
-struct Part<R> {
+struct Part<R, T> {
     key: &'static str,
     noun: &'static str,
     parent: &'static str,
     parents: Vec<String>,
     resolve: R,
-    add: fn(&mut Directory, &str, u64) -> bool,
+    add: fn(&mut Directory, &str, T) -> bool,
 }
 
-impl<R: Fn(&Directory, &str) -> Option<u64>> Part<R> {
+impl<R: Fn(&Directory, &str) -> Option<T>, T> Part<R, T> {
     fn add(&self, node: &Node, directory: &mut Directory, report: &mut Report) {
         let known = [self.key, self.parent];
         let Some(section) = Section::open(node, self.noun, &known, &[], report) else {

@@ -1,45 +1,70 @@
 use http::HeaderMap;
 
 use super::*;
+use crate::policy::{LookupKind, Owner};
 use crate::route::{Captures, Target};
 
 /// acme (2001) owns web (3001); beta (2002) owns shop (3101). Machine m1 and volume v1 are web's.
 struct World;
 
+const WEB: AppIds = AppIds {
+    app: 3001,
+    org: 2001,
+};
+const SHOP: AppIds = AppIds {
+    app: 3101,
+    org: 2002,
+};
+
 impl Names for World {
-    fn org(&self, slug: &str) -> Option<u64> {
+    fn org(&self, slug: &str) -> Found<u64> {
         match slug {
-            "acme" | "personal" => Some(2001),
-            "beta" => Some(2002),
-            _ => None,
+            "acme" | "personal" => Found::Known(2001),
+            "beta" => Found::Known(2002),
+            "slow" => unresolved(LookupKind::Org, slug),
+            _ => Found::Absent,
         }
     }
 
-    fn app(&self, name: &str) -> Option<AppIds> {
+    fn app(&self, name: &str) -> Found<AppIds> {
         match name {
-            "web" => Some(AppIds {
-                app: 3001,
-                org: 2001,
-            }),
-            "shop" => Some(AppIds {
-                app: 3101,
-                org: 2002,
-            }),
-            _ => None,
+            "web" => Found::Known(WEB),
+            "shop" => Found::Known(SHOP),
+            "slow" => unresolved(LookupKind::App, name),
+            _ => Found::Absent,
         }
     }
 
-    fn machine_app(&self, machine: &str) -> Option<u64> {
-        (machine == "m1").then_some(3001)
+    fn machine(&self, id: &str) -> Found<AppIds> {
+        match id {
+            "m1" => Found::Known(WEB),
+            "slow" => unresolved(LookupKind::Machine, id),
+            _ => Found::Absent,
+        }
     }
 
-    fn volume_app(&self, volume: &str) -> Option<u64> {
-        (volume == "v1").then_some(3001)
+    fn volume(&self, id: &str) -> Found<AppIds> {
+        (id == "v1").then_some(WEB).into()
     }
 
-    fn cluster_org(&self, cluster: &str) -> Option<u64> {
-        (cluster == "pg1").then_some(2002)
+    fn cluster_org(&self, cluster: &str) -> Found<u64> {
+        (cluster == "pg1").then_some(2002).into()
     }
+
+    fn object(&self, kind: &str, id: &str) -> Found<Owner> {
+        match (kind, id) {
+            ("release", "r1") => Found::Known(Owner::App(WEB)),
+            ("addon", "a1") => Found::Known(Owner::Org(2002)),
+            _ => Found::Absent,
+        }
+    }
+}
+
+fn unresolved<T>(kind: LookupKind, name: &str) -> Found<T> {
+    Found::Unresolved(Lookup {
+        kind,
+        name: name.into(),
+    })
 }
 
 fn capture(index: usize) -> Value {
