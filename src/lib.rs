@@ -25,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod directory;
 pub mod metrics;
+pub mod peer;
 // The edge.
 pub mod admin;
 pub mod cli;

@@ -30,11 +30,9 @@ mod worker;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use http::HeaderValue;
 use http::header::HeaderName;
 use thiserror::Error;
 
@@ -46,8 +44,9 @@ use self::upstream::UpstreamPlan;
 use self::worker::{Bound, RouteEntry, Shared};
 use crate::admin::{Admin, Readiness};
 use crate::authz::Authorizer;
-use crate::config::{Config, ConnectionLimits, Credential, Listener, Secret, Timeouts, Upstream};
+use crate::config::{Config, ConnectionLimits, Listener, Timeouts, Upstream};
 use crate::metrics::Metrics;
+use crate::peer::{self, PeerError};
 use crate::shutdown::Shutdown;
 
 /// Everything bound and loaded; nothing can fail any more but the system itself.
@@ -122,7 +121,8 @@ impl Server {
                 .upstreams
                 .iter()
                 .map(|upstream| {
-                    let credential = upstream.credential.as_ref().map(credential).transpose()?;
+                    let credential = upstream.credential.as_ref();
+                    let credential = credential.map(peer::credential).transpose()?;
                     UpstreamPlan::new(upstream, credential, &metrics)
                 })
                 .collect::<Result<_, StartError>>()?,
@@ -280,37 +280,11 @@ fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
     Ok((socket, address))
 }
 
-/// Reads an upstream's credential, marked so that no log shows it.
-fn credential(credential: &Credential) -> Result<(HeaderName, HeaderValue), StartError> {
-    let text = match &credential.value {
-        Secret::Env(name) => {
-            std::env::var(name).map_err(|_| StartError::SecretEnv { name: name.clone() })?
-        }
-        Secret::File(path) => {
-            std::fs::read_to_string(path).map_err(|source| StartError::SecretFile {
-                path: path.clone(),
-                source,
-            })?
-        }
-    };
-    let mut value = HeaderValue::from_str(text.trim()).map_err(|_| StartError::SecretBytes {
-        header: credential.header.clone(),
-    })?;
-    value.set_sensitive(true);
-    Ok((credential.header.clone(), value))
-}
-
 impl StartError {
     /// Whether the configuration, or a file or variable it names, is what must be mended.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Pem { .. }
-            | Self::Tls(_)
-            | Self::NoRoots
-            | Self::UpstreamHost { .. }
-            | Self::SecretEnv { .. }
-            | Self::SecretFile { .. }
-            | Self::SecretBytes { .. } => true,
+            Self::Peer(_) | Self::Tls(_) | Self::UpstreamHost { .. } => true,
             Self::Bind { .. } | Self::Thread(_) | Self::Random(_) | Self::Stopped => false,
         }
     }
@@ -328,21 +302,12 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// A certificate or key file cannot be read.
-    #[error("{} is not a PEM file with the certificate or key that is needed", path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: rustls::pki_types::pem::Error,
-    },
-    /// A certificate and its key do not fit, or a root is unusable.
+    /// A certificate, key or credential that the configuration names cannot be had.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// A certificate and its key do not fit.
     #[error("the TLS certificates cannot be used")]
     Tls(#[from] rustls::Error),
-    /// An `https` upstream, and no roots to check it with.
-    #[error("no trusted roots for https upstreams; set `ca` or install the system's certificates")]
-    NoRoots,
     /// An upstream's host is no host.
     #[error("upstream {upstream}: {host} is not a host name or address")]
     UpstreamHost {
@@ -350,27 +315,6 @@ pub enum StartError {
         upstream: String,
         /// What it says.
         host: String,
-    },
-    /// A secret's environment variable is missing or not text.
-    #[error("the environment variable {name} is not set; it holds an upstream's credential")]
-    SecretEnv {
-        /// Its name.
-        name: String,
-    },
-    /// A secret's file cannot be read.
-    #[error("cannot read {}, which holds an upstream's credential", path.display())]
-    SecretFile {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// A secret cannot be sent in a header.
-    #[error("the credential for the header {header} has bytes that no header may have")]
-    SecretBytes {
-        /// The header.
-        header: HeaderName,
     },
     /// No thread, or no event queue.
     #[error("the system gives no thread or event queue")]

@@ -21,6 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["macaroon", "route", "policy", "directory"]),
     ("directory", &["policy"]),
     ("metrics", &["macaroon", "config"]),
+    ("peer", &["config"]),
     ("clock", &[]),
     ("authority", &["macaroon", "config", "clock"]),
     (
@@ -52,6 +53,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "authz",
             "admin",
             "clock",
+            "peer",
             "shutdown",
         ],
     ),

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::peer::PeerError;
 
 fn plan(urls: &[(bool, &str, u16)], ca: Option<PathBuf>) -> Result<UpstreamPlan, StartError> {
     let upstream = config::Upstream {
@@ -50,5 +51,8 @@ fn a_host_that_is_none_is_an_error() {
 fn roots_that_cannot_be_read_are_an_error() {
     let missing = PathBuf::from("does/not/exist.pem");
     let error = plan(&[(true, "a.internal", 443)], Some(missing));
-    assert!(matches!(error, Err(StartError::Pem { .. })), "{error:?}");
+    assert!(
+        matches!(error, Err(StartError::Peer(PeerError::Pem { .. }))),
+        "{error:?}"
+    );
 }
