@@ -3,12 +3,14 @@
 
 mod access;
 mod clear;
+mod graphql;
 mod json;
 mod names;
 mod rule;
 
 pub use access::{Access, InvalidAccess};
 pub use clear::{Prohibition, Reason, clear, clear_presence, window};
+pub use graphql::{GraphQlFault, Root, RootField, root_fields};
 pub use json::{Json, JsonFault, Pointer};
 pub use names::{AppIds, Found, Lookup, LookupKind, Names, Noun, Owner, PERSONAL};
 pub use rule::{

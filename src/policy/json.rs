@@ -271,7 +271,7 @@ const NUMBER: &str = "$serde_json::private::Number";
 
 /// A key as the least attentive reader sees it: without case, Unicode's included (Go's `K` takes
 /// the Kelvin sign, and `s` the long s), and `_` and `-` left out, as some mappers do.
-fn folded(key: &str) -> String {
+pub(super) fn folded(key: &str) -> String {
     let letters = key.chars().filter(|c| !matches!(c, '_' | '-'));
     letters
         .flat_map(char::to_uppercase)
