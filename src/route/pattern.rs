@@ -17,6 +17,8 @@ pub struct Pattern {
 pub enum Segment {
     /// These bytes. Empty only at the end, where it stands for a trailing slash.
     Literal(Box<str>),
+    /// One of these, whichever; at least two, none of them empty.
+    OneOf(Box<[Box<str>]>),
     /// One segment.
     Capture(Alphabet),
     /// One or more segments, up to the end; no trailing slash.
@@ -59,7 +61,7 @@ impl Pattern {
         while let Some(part) = parts.next() {
             let last = parts.peek().is_none();
             let Some(inner) = part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) else {
-                segments.push(Segment::Literal(literal(part, last)?.into()));
+                segments.push(fixed(part, last)?);
                 continue;
             };
             let capture = parse_capture(inner)?;
@@ -145,6 +147,14 @@ impl Alphabet {
         }
     }
 
+    /// A segment that it accepts.
+    pub(super) fn sample(self) -> &'static str {
+        match self {
+            Self::Ip => "1",
+            Self::Id | Self::Host | Self::Name | Self::Digest => "x",
+        }
+    }
+
     fn parse(word: &str) -> Option<Self> {
         [Self::Id, Self::Host, Self::Ip, Self::Name, Self::Digest]
             .into_iter()
@@ -188,6 +198,9 @@ pub enum PatternError {
     /// Two captures of one name.
     #[error("the path captures `{0}` twice")]
     Repeated(Box<str>),
+    /// The same text twice in one segment.
+    #[error("`{0}` stands twice in one segment")]
+    RepeatedChoice(Box<str>),
     /// `{rest...}` before the end.
     #[error("`{{name...}}` takes the rest of the path and can only be the last segment")]
     TailNotLast,
@@ -195,6 +208,23 @@ pub enum PatternError {
 
 /// Bytes of one captured segment, inclusive: the length of a host name or of a file name.
 const MAX_SEGMENT: usize = 255;
+
+/// `literal`, or `one|another`: for a part that says nothing to usher, of which only some values
+/// lead to the same resources. A capture would take the others too.
+fn fixed(part: &str, last: bool) -> Result<Segment, PatternError> {
+    if !part.contains('|') {
+        return Ok(Segment::Literal(literal(part, last)?.into()));
+    }
+    let mut choices: Vec<Box<str>> = Vec::new();
+    for choice in part.split('|') {
+        let choice = literal(choice, false)?.into();
+        if choices.contains(&choice) {
+            return Err(PatternError::RepeatedChoice(choice));
+        }
+        choices.push(choice);
+    }
+    Ok(Segment::OneOf(choices.into()))
+}
 
 fn literal(part: &str, last: bool) -> Result<&str, PatternError> {
     if part.is_empty() && !last {
@@ -238,6 +268,24 @@ pub(super) fn parse_capture(inner: &str) -> Result<Capture, PatternError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_segment_can_be_one_of_several() {
+        let pattern = Pattern::parse("/{org}/postgres|postgresv2/{id}").unwrap();
+        let choices = ["postgres", "postgresv2"].map(Box::from);
+        assert_eq!(pattern.segments()[1], Segment::OneOf(choices.into()));
+        assert_eq!(pattern.captures().len(), 2);
+        for (text, expected) in [
+            ("/a|a", PatternError::RepeatedChoice("a".into())),
+            ("/a|", PatternError::EmptySegment),
+            ("/|", PatternError::EmptySegment),
+            ("/a|b c", PatternError::Literal("b c".into())),
+            ("/a|..", PatternError::Literal("..".into())),
+            ("/a|{b}", PatternError::Brace("{b}".into())),
+        ] {
+            assert_eq!(Pattern::parse(text), Err(expected), "{text}");
+        }
+    }
 
     #[test]
     fn patterns_compile_to_steps() {

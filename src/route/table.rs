@@ -297,51 +297,72 @@ fn insert(
     host: Option<&str>,
     overlaps: &mut Vec<Overlap>,
 ) {
-    let mut node = tree;
-    let mut tail = false;
-    for segment in route.pattern.segments() {
-        node = match segment {
-            Segment::Literal(text) => node.literals.entry(text.clone()).or_default(),
-            Segment::Capture(_) => node.capture.get_or_insert_default(),
-            Segment::Tail(_) => {
-                tail = true;
-                break;
-            }
-        };
-    }
-    let leaf = if tail { &mut node.tail } else { &mut node.end };
-    for method in &route.methods {
-        match leaf.0.iter().find(|(known, _)| known == method) {
-            None => leaf.0.push((method.clone(), index)),
-            Some((_, first)) if *first == index => {}
-            Some((_, first)) => {
-                let known = overlaps
-                    .iter()
-                    .any(|o| o.first == *first && o.second == index);
-                if !known {
-                    overlaps.push(Overlap {
-                        first: *first,
-                        second: index,
-                        witness: format!(
-                            "{method} {}{}",
-                            host.unwrap_or_default(),
-                            sample(&route.pattern)
-                        ),
-                    });
+    let mut path = String::new();
+    leaves(
+        tree,
+        route.pattern.segments(),
+        &mut path,
+        &mut |leaf, path| {
+            for method in &route.methods {
+                match leaf.0.iter().find(|(known, _)| known == method) {
+                    None => leaf.0.push((method.clone(), index)),
+                    Some((_, first)) if *first == index => {}
+                    Some((_, first)) => {
+                        let known = overlaps
+                            .iter()
+                            .any(|o| o.first == *first && o.second == index);
+                        if !known {
+                            overlaps.push(Overlap {
+                                first: *first,
+                                second: index,
+                                witness: format!("{method} {}{path}", host.unwrap_or_default()),
+                            });
+                        }
+                    }
                 }
             }
-        }
-    }
+        },
+    );
 }
 
-/// A path that a pattern takes.
-fn sample(pattern: &Pattern) -> String {
-    let part = |step: &Segment| match step {
-        Segment::Literal(text) => format!("/{text}"),
-        Segment::Capture(Alphabet::Ip) | Segment::Tail(Alphabet::Ip) => "/1".to_owned(),
-        Segment::Capture(_) | Segment::Tail(_) => "/x".to_owned(),
+/// Visits every leaf of a pattern, each with a path that leads there; makes those that are not
+/// there yet.
+fn leaves(
+    node: &mut Node,
+    steps: &[Segment],
+    path: &mut String,
+    visit: &mut impl FnMut(&mut Leaf, &str),
+) {
+    let Some((step, rest)) = steps.split_first() else {
+        visit(&mut node.end, path);
+        return;
     };
-    pattern.segments().iter().map(part).collect()
+    let length = path.len();
+    path.push('/');
+    match step {
+        Segment::Literal(text) => {
+            path.push_str(text);
+            let child = node.literals.entry(text.clone()).or_default();
+            leaves(child, rest, path, visit);
+        }
+        Segment::OneOf(choices) => {
+            for text in choices {
+                path.push_str(text);
+                let child = node.literals.entry(text.clone()).or_default();
+                leaves(child, rest, path, visit);
+                path.truncate(length.saturating_add(1));
+            }
+        }
+        Segment::Capture(alphabet) => {
+            path.push_str(alphabet.sample());
+            leaves(node.capture.get_or_insert_default(), rest, path, visit);
+        }
+        Segment::Tail(alphabet) => {
+            path.push_str(alphabet.sample());
+            visit(&mut node.tail, path);
+        }
+    }
+    path.truncate(length);
 }
 
 /// The host without its port. IPv6 addresses are in brackets there, so that only the colon behind

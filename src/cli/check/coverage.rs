@@ -5,6 +5,7 @@
 //! can only be taken by captures.
 
 use std::collections::BTreeSet;
+use std::slice;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -268,6 +269,7 @@ fn undocumented<'a>(
 fn sample(spec: &RouteSpec, stand_in: &str) -> String {
     let parts = spec.pattern.segments().iter().map(|segment| match segment {
         Segment::Literal(text) => format!("/{text}"),
+        Segment::OneOf(choices) => format!("/{}", choices.first().map_or("", AsRef::as_ref)),
         Segment::Capture(_) | Segment::Tail(_) => format!("/{stand_in}"),
     });
     parts.collect()
@@ -281,10 +283,12 @@ fn stand_in(config: &Config) -> String {
         .iter()
         .flat_map(|spec| spec.pattern.segments());
     let literals: BTreeSet<&str> = segments
-        .filter_map(|segment| match segment {
-            Segment::Literal(text) => Some(text.as_ref()),
-            Segment::Capture(_) | Segment::Tail(_) => None,
+        .flat_map(|segment| match segment {
+            Segment::Literal(text) => slice::from_ref(text),
+            Segment::OneOf(choices) => choices,
+            Segment::Capture(_) | Segment::Tail(_) => &[],
         })
+        .map(AsRef::as_ref)
         .collect();
     let numbers = (1_u64..).map(|number| number.to_string());
     let mut free = numbers.filter(|number| !literals.contains(number.as_str()));

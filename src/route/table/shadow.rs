@@ -97,22 +97,25 @@ fn overlapping<'a>(
         let depth = shape.len();
         shape.extend(steps.iter().map(|step| match step {
             Segment::Literal(text) => Some(&**text),
+            Segment::OneOf(choices) => choices.first().map(|text| &**text),
             Segment::Capture(_) | Segment::Tail(_) => None,
         }));
         visit(&node.tail, shape);
         shape.truncate(depth);
     }
-    match step {
-        Segment::Literal(text) => {
-            shape.push(Some(text));
-            if let Some(child) = node.literals.get(text) {
-                overlapping(child, rest, precedes, shape, visit);
-            }
-            if let Some(child) = node.capture.as_deref().filter(|_| precedes) {
-                overlapping(child, rest, precedes, shape, visit);
-            }
-            shape.pop();
+    let mut literal = |text: &'a str, shape: &mut Vec<Option<&'a str>>| {
+        shape.push(Some(text));
+        if let Some(child) = node.literals.get(text) {
+            overlapping(child, rest, precedes, shape, visit);
         }
+        if let Some(child) = node.capture.as_deref().filter(|_| precedes) {
+            overlapping(child, rest, precedes, shape, visit);
+        }
+        shape.pop();
+    };
+    match step {
+        Segment::Literal(text) => literal(text, shape),
+        Segment::OneOf(choices) => choices.iter().for_each(|text| literal(text, shape)),
         Segment::Capture(_) => {
             for (text, child) in &node.literals {
                 shape.push(Some(text));
@@ -157,6 +160,7 @@ pub(super) fn takes(pattern: &Pattern, path: &[&str]) -> bool {
         };
         let taken = match step {
             Segment::Literal(text) => **text == **segment,
+            Segment::OneOf(choices) => choices.iter().any(|text| **text == **segment),
             Segment::Capture(alphabet) => alphabet.accepts(segment),
             Segment::Tail(alphabet) => return path.iter().all(|s| alphabet.accepts(s)),
         };
