@@ -18,6 +18,7 @@ mod header;
 mod json;
 mod key;
 mod limits;
+mod ticket;
 mod token;
 mod verify;
 mod wire;
@@ -31,9 +32,10 @@ pub use header::{Bundle, Defect, HeaderError, Problem, without_scheme};
 pub use json::{JsonError, caveats_from_json, caveats_to_json};
 pub use key::{SEAL_NONCE_LEN, SigningKey, Tail, TailDigest, UnsealError, seal, unseal};
 pub use limits::Limits;
+pub use ticket::Ticket;
 pub use token::{AttenuateError, Token};
 pub use verify::{
-    DischargeError, KnownChain, Origin, ThirdPartyKeys, Ticket, Verified, Verifier, VerifyError,
+    DischargeError, KnownChain, Origin, ThirdPartyKeys, Verified, Verifier, VerifyError,
     undischarged,
 };
 pub use wire::WireError;

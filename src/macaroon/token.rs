@@ -9,7 +9,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::caveat::{Caveat, CaveatReader, Role, Text, ThirdParty};
-use super::key::{SigningKey, Tail, TailDigest};
+use super::key::{SEAL_NONCE_LEN, SigningKey, Tail, TailDigest, seal};
 use super::limits::Limits;
 use super::wire::{Reader, WireError, Writer};
 
@@ -181,6 +181,30 @@ impl Token {
         let location = self.location();
         Self::assemble(self.nonce(), location, &chain, &chain.tail, limits)
             .map_err(AttenuateError::Refused)
+    }
+
+    /// Appends a caveat that the third party at `location` must discharge with a token signed with
+    /// `key`. `ticket` tells it that key, sealed for it; `nonce` must be fresh randomness.
+    #[expect(
+        clippy::expect_used,
+        reason = "ChaCha20-Poly1305 seals up to 256 GiB (RFC 8439)"
+    )]
+    pub fn await_discharge(
+        &self,
+        location: &str,
+        key: &[u8; 32],
+        nonce: [u8; SEAL_NONCE_LEN],
+        ticket: &[u8],
+        limits: &Limits,
+    ) -> Result<Self, AttenuateError> {
+        let tail = Tail::from_presented(self.tail()).ok_or(AttenuateError::Tail)?;
+        let verifier_key = seal(&tail.to_bytes(), nonce, key).expect("32 bytes can be sealed");
+        let caveat = Caveat::ThirdParty(ThirdParty {
+            location: location.into(),
+            verifier_key: verifier_key.as_slice().into(),
+            ticket: ticket.into(),
+        });
+        self.attenuate(&[caveat], limits)
     }
 
     /// Writes the token and reads it back: a token that this very program would refuse is of no

@@ -6,12 +6,12 @@ use smallvec::SmallVec;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::caveat::{Caveat, CaveatReader, Role, Text, ThirdParty};
+use super::caveat::{Caveat, Role, Text, ThirdParty};
 use super::header::Bundle;
 use super::key::{SigningKey, Tail, TailDigest, UnsealError, unseal};
 use super::limits::Limits;
+use super::ticket::Ticket;
 use super::token::Token;
-use super::wire::{Reader, WireError};
 
 /// What tokens are verified with.
 #[derive(Clone, Copy)]
@@ -33,19 +33,23 @@ impl ThirdPartyKeys {
         self.0.push((location, key));
     }
 
-    fn of<'a>(&'a self, location: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    /// The keys shared with one location, in the order they were added.
+    pub fn of<'a>(&'a self, location: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.0
             .iter()
             .filter(move |(of, _)| of.as_bytes() == location)
             .map(|(_, key)| key.as_slice())
     }
+
+    /// The locations, in the order they were added; one with several keys comes as often.
+    pub fn locations(&self) -> impl Iterator<Item = &Text> {
+        self.0.iter().map(|(location, _)| location)
+    }
 }
 
 impl std::fmt::Debug for ThirdPartyKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list()
-            .entries(self.0.iter().map(|(location, _)| location))
-            .finish()
+        f.debug_list().entries(self.locations()).finish()
     }
 }
 
@@ -431,28 +435,6 @@ pub fn undischarged<'a>(
     };
     let third_parties = token.caveats().iter().filter_map(Caveat::third_party);
     third_parties.filter(move |third_party| !answered(third_party))
-}
-
-/// What a third party reads in a ticket (format chapter 7).
-#[derive(Debug)]
-pub struct Ticket {
-    /// Signs the discharge.
-    pub key: Zeroizing<Vec<u8>>,
-    /// What the third party must check before it answers.
-    pub caveats: Vec<Caveat>,
-}
-
-impl Ticket {
-    /// Decodes the unsealed ticket.
-    pub fn decode(plaintext: &[u8], limits: &Limits) -> Result<Self, WireError> {
-        let mut r = Reader::new(plaintext);
-        r.fields(2, "a ticket: key and caveats")?;
-        let key = Zeroizing::new(r.blob()?.unwrap_or_default().to_vec());
-        let mut caveats = Vec::new();
-        CaveatReader::new(limits).set(&mut r, 0, |caveat, _| caveats.push(caveat))?;
-        r.finish()?;
-        Ok(Self { key, caveats })
-    }
 }
 
 /// The tails of a verified chain, with the bytes they were computed from.
