@@ -8,6 +8,8 @@
 //! **Invariant**: no token is ever written to the file, and no key leaves it unsealed except into
 //! a [`KeyRing`].
 
+mod discharge;
+mod grant;
 mod keyring;
 mod kinds;
 mod revocation;
@@ -27,10 +29,12 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::config;
-use crate::macaroon::{Caveat, Text, ThirdPartyKeys, Token, WireError, caveats_to_json};
+use crate::macaroon::{AttenuateError, Caveat, Text, ThirdPartyKeys, Token, WireError};
 
+pub use discharge::{DISCHARGE_LIFETIME, Discharge, TicketError};
+pub use grant::Grant;
 pub use keyring::{KeyId, KeyRing, KeyRingError};
-pub use kinds::{Kind, Window};
+pub use kinds::{Kind, Plan, Window};
 pub use revocation::{Revocation, Revocations};
 pub use seal::{SealError, SecretError};
 pub use store::{Issued, KeyRow, KeyState, StoreError};
@@ -155,24 +159,9 @@ impl Authority {
 
     /// Mints a token and enters it into the ledger; first the entry, then the token.
     pub fn issue(&self, request: &Request<'_>, now: i64) -> Result<Token, AuthorityError> {
-        let snapshot = self.snapshot();
-        let (id, key) = snapshot.keys.active();
-        let rnd = random().map_err(SealError::from)?;
-        let location = self.location.to_string();
-        let token = Token::mint(id, *rnd, &location, key, request.caveats)?;
-        let issued = Issued {
-            uuid: token.uuid(),
-            tail: token.tail_digest().ok_or(AuthorityError::Tail)?,
-            kind: request.kind.to_owned(),
-            name: request.name.map(str::to_owned),
-            org: request.org,
-            app: request.app,
-            caveats: caveats_to_json(request.caveats).to_string(),
-            issued_at: now,
-            expires_at: Window::of(request.caveats).end(),
-            issuer: request.issuer.map(str::to_owned),
-        };
-        self.shared.store().record(&issued)?;
+        let token = self.mint(&self.snapshot(), request.caveats)?;
+        let entry = Issued::of(&token, request, now)?;
+        self.shared.store().record(&[entry])?;
         Ok(token)
     }
 
@@ -265,6 +254,20 @@ pub enum AuthorityError {
     /// A token with these caveats would be refused.
     #[error("a token with these caveats would be refused")]
     Caveats(#[from] WireError),
+    /// These caveats cannot follow those of the kind.
+    #[error(transparent)]
+    Attenuate(#[from] AttenuateError),
+    /// The configuration has no such third party.
+    #[error("authority.third_parties has no {location}: {known}")]
+    UnknownThirdParty {
+        /// The location asked for.
+        location: String,
+        /// The locations there are, and what to do.
+        known: String,
+    },
+    /// A ticket is not answered.
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
     /// The new token has no tail to remember it by.
     #[error("the new token has no tail")]
     Tail,

@@ -2,7 +2,7 @@
 //!
 //! The issuer's own part is that of Fly.io's token profiles as far as they are public; what a
 //! client appends to it is what `flyctl` appends. A kind is one or more permission tokens, which
-//! travel in one header.
+//! travel in one header; those that differ only in what is appended share their nonce.
 
 use crate::macaroon::{Action, Caveat, Command, Resources, Text};
 
@@ -116,36 +116,25 @@ impl Kind {
         }
     }
 
-    /// The caveats of each of its permission tokens. Every one has exactly one window, at the end
-    /// of the issuer's own part; what a client would append follows it.
-    pub fn caveats(&self, window: Window) -> Vec<Vec<Caveat>> {
-        let window = Caveat::ValidityWindow {
-            not_before: window.not_before,
-            not_after: window.not_after,
-        };
-        let issued = |mut own: Vec<Caveat>, appended: Vec<Caveat>| {
-            own.push(window.clone());
-            own.extend(appended);
-            own
-        };
+    /// What its tokens are made of. Every one has exactly one window, at the end of the issuer's
+    /// own part.
+    pub fn plans(&self, window: Window) -> Vec<Plan> {
         match self {
             Self::Auth { orgs } => orgs
                 .iter()
                 .map(|(org, admin)| match admin {
-                    true => issued(vec![organization(*org, Action::ALL)], vec![]),
-                    false => issued(of_member(*org), vec![]),
+                    true => Plan::new(window, *org, None, vec![organization(*org, Action::ALL)]),
+                    false => of_member(window, *org),
                 })
                 .collect(),
-            Self::Org { org } => vec![issued(of_member(*org), vec![])],
-            Self::Deploy { org, app } => vec![issued(of_app(*org, *app), vec![])],
+            Self::Org { org } => vec![of_member(window, *org)],
+            Self::Deploy { org, app } => vec![of_app(window, *org, *app)],
             Self::Readonly { org } => {
-                vec![issued(
-                    of_member(*org),
-                    vec![organization(*org, Action::READ)],
-                )]
+                let read = organization(*org, Action::READ);
+                vec![of_member(window, *org).narrowed([vec![read]])]
             }
             Self::MachineExec { org, app, commands } => {
-                vec![issued(of_app(*org, *app), vec![running(commands)])]
+                vec![of_app(window, *org, *app).narrowed([vec![running(commands)]])]
             }
             Self::LitefsCloud { org, cluster } => {
                 let cluster = Text::from(cluster.as_str());
@@ -154,44 +143,89 @@ impl Kind {
                     features(&["litefs-cloud"]),
                     Caveat::Clusters(Resources::new([(cluster, Action::ALL)])),
                 ];
-                vec![issued(own, vec![])]
+                vec![Plan::new(window, *org, None, own)]
             }
             Self::Ssh { org, app } => {
                 let names = ["issueCertificate", "addWireGuardPeer"].map(Text::from);
-                vec![
-                    issued(of_app(*org, *app), vec![Caveat::Action(Action::READ)]),
-                    issued(
-                        of_app(*org, *app),
-                        vec![Caveat::Mutations(Some(names.into()))],
-                    ),
-                ]
+                let read = vec![Caveat::Action(Action::READ)];
+                let certify = vec![Caveat::Mutations(Some(names.into()))];
+                vec![of_app(window, *org, *app).narrowed([read, certify])]
             }
             Self::Wireguard { org } => {
-                let appended = if_present(vec![
+                let peers = if_present(vec![
                     // No app at all: naming any refuses, even to read it.
                     Caveat::Apps(Resources::new([])),
                     features(&["wg"]),
                 ]);
-                vec![issued(of_member(*org), vec![appended])]
+                vec![of_member(window, *org).narrowed([vec![peers]])]
             }
         }
+    }
+
+    /// The caveats of each of its permission tokens.
+    pub fn caveats(&self, window: Window) -> Vec<Vec<Caveat>> {
+        let plans = self.plans(window).into_iter();
+        plans.flat_map(|plan| plan.caveats()).collect()
+    }
+}
+
+/// What one nonce is made into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Organization id.
+    pub org: u64,
+    /// App id, where it is for one app.
+    pub app: Option<u64>,
+    /// The issuer's own part. Third-party caveats follow it.
+    pub issued: Vec<Caveat>,
+    /// What a client would append. There is one token for each; an empty list leaves the token as
+    /// it was issued.
+    pub appended: Vec<Vec<Caveat>>,
+}
+
+impl Plan {
+    fn new(window: Window, org: u64, app: Option<u64>, mut issued: Vec<Caveat>) -> Self {
+        issued.push(Caveat::ValidityWindow {
+            not_before: window.not_before,
+            not_after: window.not_after,
+        });
+        Self {
+            org,
+            app,
+            issued,
+            appended: vec![vec![]],
+        }
+    }
+
+    fn narrowed(self, appended: impl Into<Vec<Vec<Caveat>>>) -> Self {
+        Self {
+            appended: appended.into(),
+            ..self
+        }
+    }
+
+    fn caveats(&self) -> Vec<Vec<Caveat>> {
+        let token = |appended: &Vec<Caveat>| [self.issued.as_slice(), appended].concat();
+        self.appended.iter().map(token).collect()
     }
 }
 
 /// The profile of organization tokens.
-fn of_member(org: u64) -> Vec<Caveat> {
-    vec![organization(org, Action::ALL), Caveat::IsMember]
+fn of_member(window: Window, org: u64) -> Plan {
+    let own = vec![organization(org, Action::ALL), Caveat::IsMember];
+    Plan::new(window, org, None, own)
 }
 
 /// The profile of deploy tokens.
-fn of_app(org: u64, app: u64) -> Vec<Caveat> {
-    vec![
+fn of_app(window: Window, org: u64, app: u64) -> Plan {
+    let own = vec![
         organization(org, Action::ALL),
         if_present(vec![
             Caveat::Apps(Resources::new([(app, Action::ALL)])),
             features(&["wg", "builder"]),
         ]),
-    ]
+    ];
+    Plan::new(window, org, Some(app), own)
 }
 
 fn running(commands: &[Command]) -> Caveat {

@@ -143,26 +143,28 @@ impl Store {
         })
     }
 
-    pub(super) fn record(&mut self, token: &Issued) -> Result<(), StoreError> {
+    /// Enters tokens into the ledger, all or none.
+    pub(super) fn record(&mut self, tokens: &[Issued]) -> Result<(), StoreError> {
         self.write(|transaction| {
-            transaction
-                .execute(
-                    "INSERT INTO token (uuid, tail, kind, name, org, app, caveats, issued_at, \
-                     expires_at, issuer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-                    params![
-                        token.uuid.as_bytes(),
-                        token.tail,
-                        token.kind,
-                        token.name,
-                        token.org.map(u64::cast_signed),
-                        token.app.map(u64::cast_signed),
-                        token.caveats,
-                        token.issued_at,
-                        token.expires_at,
-                        token.issuer,
-                    ],
-                )
-                .map(drop)
+            let mut insert = transaction.prepare(
+                "INSERT INTO token (uuid, tail, kind, name, org, app, caveats, issued_at, \
+                 expires_at, issuer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?;
+            for token in tokens {
+                insert.execute(params![
+                    token.uuid.as_bytes(),
+                    token.tail,
+                    token.kind,
+                    token.name,
+                    token.org.map(u64::cast_signed),
+                    token.app.map(u64::cast_signed),
+                    token.caveats,
+                    token.issued_at,
+                    token.expires_at,
+                    token.issuer,
+                ])?;
+            }
+            Ok(())
         })
     }
 

@@ -11,6 +11,7 @@ use super::*;
 use crate::config::Secret;
 use crate::macaroon::{
     Action, Bundle, Limits, SigningKey, TailDigest, Verified, Verifier, VerifyError,
+    caveats_to_json,
 };
 
 const NOW: i64 = 1_764_000_000;
