@@ -5,6 +5,7 @@ mod check;
 mod console;
 mod create;
 mod credential;
+mod discharge;
 mod doctor;
 mod inspect;
 mod key;
@@ -129,6 +130,10 @@ pub enum TokenCommand {
     Revoke(Revoke),
     /// List the tokens that were made here
     List(List),
+    /// Answer a ticket as a third party of the configuration, and print the discharge
+    ///
+    /// It belongs behind the token that has the ticket, with a comma between them.
+    Discharge(Discharge),
 }
 
 /// `usher token create`.
@@ -139,16 +144,30 @@ pub struct Create {
     /// The configuration
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// The organization: for org and readonly
-    #[arg(
-        long,
-        value_name = "SLUG",
-        required_if_eq_any([("kind", "org"), ("kind", "readonly")])
-    )]
-    pub org: Option<String>,
-    /// The app: for deploy
-    #[arg(long, value_name = "NAME", required_if_eq("kind", "deploy"))]
+    /// The organization; for an auth token each that the user is a member of
+    #[arg(long, value_name = "SLUG")]
+    pub org: Vec<String>,
+    /// auth: an organization that the user is an admin of
+    #[arg(long, value_name = "SLUG")]
+    pub admin: Vec<String>,
+    /// auth: the user, whom a third party vouches for; needs one in the configuration
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+    pub user: Option<u64>,
+    /// deploy, machine-exec and ssh: the app
+    #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
+    /// machine-exec: a command that may be run, with exactly these words; without any, all may
+    #[arg(long, value_name = "WORDS")]
+    pub command: Vec<String>,
+    /// machine-exec: the first words of commands that may be run
+    #[arg(long, value_name = "WORDS")]
+    pub command_prefix: Vec<String>,
+    /// litefs-cloud: the cluster; the empty name means all of them
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// A third party of the configuration that has to discharge the token
+    #[arg(long, value_name = "LOCATION")]
+    pub third_party: Vec<String>,
     /// How long it is valid: a number with s, m, h, d, w or y (365 days)
     #[arg(long, value_name = "TIME", default_value = "1y")]
     pub expiry: Lifetime,
@@ -163,12 +182,22 @@ pub struct Create {
 /// Kinds of token that can be made here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TokenKind {
+    /// A user's session: all that they may do in each of their organizations
+    Auth,
     /// Everything in one organization that a member may do
     Org,
     /// Deploys one app
     Deploy,
     /// Reads one organization
     Readonly,
+    /// Runs commands on the machines of one app, and reads it
+    MachineExec,
+    /// Uses one LiteFS Cloud cluster
+    LitefsCloud,
+    /// Opens SSH sessions on the machines of one app, and reads it
+    Ssh,
+    /// Manages the `WireGuard` peers of one organization
+    Wireguard,
 }
 
 /// Where a command takes its token from.
@@ -239,6 +268,29 @@ pub struct List {
     pub json: bool,
 }
 
+/// `usher token discharge`.
+#[derive(Args, Debug)]
+pub struct Discharge {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The third party that answers, as in `authority.third_parties`
+    #[arg(long, value_name = "URL")]
+    pub location: String,
+    /// The user who has proved who they are; the discharge says so
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+    pub user: Option<u64>,
+    /// How long it is valid: a number with s, m, h, d, w or y; 1h if the ticket permits that
+    #[arg(long, value_name = "TIME")]
+    pub expiry: Option<Lifetime>,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// The ticket, as in `discharges` of a 401 answer; - reads standard input
+    #[arg(value_name = "TICKET")]
+    pub ticket: Secret,
+}
+
 /// `usher key`.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
@@ -280,6 +332,10 @@ pub fn token(command: &TokenCommand, console: &mut Console<'_>) -> Result<Answer
             let config = load(&args.config)?;
             let authority = open(&config, console)?;
             ledger::run(args, &config.directory, &authority, console)?;
+        }
+        TokenCommand::Discharge(args) => {
+            let config = load(&args.config)?;
+            discharge::run(args, &open(&config, console)?, console)?;
         }
     }
     Ok(Answer::Yes)
@@ -387,6 +443,12 @@ pub enum CliError {
         uuid: Uuid,
         /// Why.
         cause: AttenuateError,
+    },
+    /// Not base64.
+    #[error("this is no ticket: {hint}")]
+    Ticket {
+        /// What to do.
+        hint: &'static str,
     },
     /// The proxy cannot start, or stopped by itself.
     #[error(transparent)]

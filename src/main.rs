@@ -67,6 +67,7 @@ fn exit_code(error: &CliError) -> ExitCode {
         | CliError::Caveats { .. }
         | CliError::Attenuate { .. }
         | CliError::NotRevocable
+        | CliError::Ticket { .. }
         | CliError::Start(_)
         | CliError::Signals(_)
         | CliError::Demo(_)

@@ -1,3 +1,6 @@
+mod discharging;
+mod minting;
+
 use std::cell::Cell;
 use std::fs;
 
@@ -35,14 +38,30 @@ struct Ran {
 
 impl World {
     fn new() -> Self {
+        Self::with_third_parties(&[])
+    }
+
+    /// Each with the key it shares with the authority.
+    fn with_third_parties(third_parties: &[(&str, [u8; 32])]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let seal_key = dir.path().join("seal.key");
         fs::write(&seal_key, STANDARD.encode([1; 32])).unwrap();
+        let third_parties = third_parties
+            .iter()
+            .enumerate()
+            .map(|(at, (location, key))| {
+                let path = dir.path().join(format!("third-party-{at}.key"));
+                fs::write(&path, STANDARD.encode(key)).unwrap();
+                config::ThirdParty {
+                    location: (*location).to_owned(),
+                    key: config::Secret::File(path),
+                }
+            });
         let config = AuthorityConfig {
             location: "https://api.fly.io/v1".to_owned(),
             store: dir.path().join("usher.db"),
             seal_key: config::Secret::File(seal_key),
-            third_parties: vec![],
+            third_parties: third_parties.collect(),
         };
         let mut directory = Directory::new(true);
         assert!(directory.add_org("acme", 2001));
@@ -104,6 +123,9 @@ impl World {
             Command::Token(TokenCommand::Verify(args)) => {
                 return verify::run(args, limits, authority, console);
             }
+            Command::Token(TokenCommand::Discharge(args)) => {
+                discharge::run(args, authority, console)?;
+            }
             Command::Token(offline) => return token(offline, console),
             Command::Key(KeyCommand::List(_)) => key::list(authority, console)?,
             Command::Key(KeyCommand::Rotate(_)) => key::rotate(authority, console)?,
@@ -152,111 +174,6 @@ const VERIFY: [&str; 4] = ["token", "verify", "--config", "c"];
 #[test]
 fn the_grammar_holds_together() {
     Cli::command().debug_assert();
-}
-
-#[test]
-fn a_created_token_is_printed_alone_and_verifies() {
-    let world = World::new();
-    let ran = world.run(&["token", "create", "org", "--config", "c", "--org", "acme"]);
-    let header = ran.out.strip_suffix('\n').unwrap();
-    assert!(header.starts_with("FlyV1 fm2_") && !header.contains('\n'));
-    let token = only_token(header);
-    assert_eq!(
-        token.caveats(),
-        [
-            Caveat::Organization {
-                id: 2001,
-                mask: Action::ALL
-            },
-            Caveat::IsMember,
-            Caveat::ValidityWindow {
-                not_before: NOW,
-                not_after: NOW + 365 * 86_400
-            },
-        ]
-    );
-    let summary = ran.err.lines().next().unwrap();
-    assert_eq!(
-        summary,
-        format!(
-            "org token {}, valid until 2026-11-24T16:00:00Z (for 1 y)",
-            token.uuid()
-        )
-    );
-    assert!(!ran.err.contains("fm2_"), "the summary shows no token");
-    let verified = world.output(&[&VERIFY[..], &["--token", header]].concat());
-    assert!(verified.starts_with(&format!("{}: usable until", token.uuid())));
-}
-
-#[test]
-fn each_kind_resolves_its_names() {
-    let world = World::new();
-    let deploy = only_token(&world.create(&["deploy", "--app", "web", "--expiry", "1h"]));
-    assert_eq!(
-        deploy.caveats().last(),
-        Some(&Caveat::ValidityWindow {
-            not_before: NOW,
-            not_after: NOW + 3600
-        })
-    );
-    let same = only_token(&world.create(&["deploy", "--app", "web", "--org", "acme"]));
-    assert_eq!(same.caveats()[..2], deploy.caveats()[..2]);
-    let readonly = only_token(&world.create(&["readonly", "--org", "beta"]));
-    assert_eq!(
-        readonly.caveats().last(),
-        Some(&Caveat::Organization {
-            id: 2002,
-            mask: Action::READ
-        })
-    );
-}
-
-#[test]
-fn create_prints_json() {
-    let world = World::new();
-    let line = [
-        "token", "create", "deploy", "--config", "c", "--app", "web", "--name", "ci",
-    ];
-    let json: Value =
-        serde_json::from_str(&world.output(&[&line[..], &["--json"]].concat())).unwrap();
-    let token = only_token(json["token"].as_str().unwrap());
-    assert_eq!(json["tokens"][0]["id"], token.uuid().to_string());
-    assert_eq!(
-        (&json["kind"], &json["name"], &json["org"], &json["app"]),
-        (
-            &"deploy".into(),
-            &"ci".into(),
-            &"acme".into(),
-            &"web".into()
-        )
-    );
-    assert_eq!(json["expires_at"], NOW + 365 * 86_400);
-}
-
-#[test]
-fn arguments_that_do_not_fit_the_kind_are_refused() {
-    let world = World::new();
-    for kind in [
-        &["org"][..],
-        &["readonly"],
-        &["deploy"],
-        &["deploy", "--org", "acme"],
-        &["org", "--org", "acme", "--app", "web"],
-        &["org", "--org", "acme", "--org", "beta"],
-        &["deploy", "--app", "web", "--org", "beta"],
-        &["org", "--org", "acme", "--expiry", "1"],
-        &["ssh", "--app", "web"],
-    ] {
-        let line = [&["token", "create", "--config", "c"], kind].concat();
-        let error = world.error(&line);
-        assert!(matches!(error, CliError::Usage(_)), "{kind:?}: {error}");
-    }
-    assert_eq!(world.authority.tokens().unwrap(), [], "nothing was made");
-    let error = world.error(&["token", "create", "org", "--config", "c", "--org", "acne"]);
-    assert_eq!(
-        error.to_string(),
-        "no organization is called \"acne\"; did you mean acme?"
-    );
 }
 
 #[test]

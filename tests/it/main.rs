@@ -21,4 +21,5 @@ mod reference;
 mod refusals;
 mod streams;
 mod support;
+mod third_parties;
 mod transport;
