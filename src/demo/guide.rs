@@ -28,7 +28,7 @@ impl Guide<'_> {
         self.places(console)?;
         self.variables(console)?;
         for token in self.tokens {
-            let sample = token.sample;
+            let sample = &token.sample;
             console.say(self.bold(sample.kind.name()))?;
             self.attempt(&sample.permitted, Some(sample.variable), 200, console)?;
             self.attempt(&sample.denied, Some(sample.variable), 403, console)?;
@@ -65,7 +65,7 @@ impl Guide<'_> {
         console.say("Their bearers may")?;
         for token in self.tokens {
             let name = token.sample.kind.name();
-            console.say(format_args!("  {name:<10}{}", token.sample.may))?;
+            console.say(format_args!("  {name:<14}{}", token.sample.may))?;
         }
         console.say("")
     }

@@ -11,6 +11,8 @@ use shapes::{REGION, VERSION, app, image, machine, machines, release, volume, vo
 
 /// Organization acme.
 pub(super) const ACME: u64 = 2001;
+/// Organization beta.
+pub(super) const BETA: u64 = 2002;
 /// Acme's app web.
 pub(super) const WEB: u64 = 3001;
 

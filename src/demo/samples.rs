@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::platform::{ACME, WEB};
-use crate::authority::{Authority, AuthorityError, Kind, Request, Window};
-use crate::macaroon::Bundle;
+use super::platform::{ACME, BETA, WEB};
+use crate::authority::{Authority, AuthorityError, Grant, Kind, Window};
+use crate::macaroon::Command;
 
 /// A kind of token in the demo.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Attempt {
 /// A sample, and the `Authorization` header for it.
 #[derive(Debug)]
 pub(super) struct SampleToken {
-    pub(super) sample: &'static Sample,
+    pub(super) sample: Sample,
     pub(super) header: String,
 }
 
@@ -42,36 +42,19 @@ pub(super) fn issue(authority: &Authority, now: i64) -> Result<Vec<SampleToken>,
         not_before: now,
         not_after: now.saturating_add(A_DAY),
     };
-    SAMPLES
-        .iter()
-        .map(|sample| {
-            let mut bundle = Bundle::default();
-            for caveats in sample.kind.caveats(window) {
-                let request = Request {
-                    kind: sample.kind.name(),
-                    name: Some("usher demo"),
-                    org: Some(ACME),
-                    app: match sample.kind {
-                        Kind::Deploy { app, .. }
-                        | Kind::MachineExec { app, .. }
-                        | Kind::Ssh { app, .. } => Some(app),
-                        Kind::Auth { .. }
-                        | Kind::Org { .. }
-                        | Kind::Readonly { .. }
-                        | Kind::LitefsCloud { .. }
-                        | Kind::Wireguard { .. } => None,
-                    },
-                    caveats: &caveats,
-                    issuer: None,
-                };
-                bundle.tokens.push(authority.issue(&request, now)?);
-            }
-            Ok(SampleToken {
-                sample,
-                header: bundle.to_header(),
-            })
-        })
-        .collect()
+    let issue = |sample: Sample| {
+        let grant = Grant {
+            kind: &sample.kind,
+            window,
+            name: Some("usher demo"),
+            issuer: None,
+            third_parties: &[],
+            user: None,
+        };
+        let header = authority.grant(&grant, now)?.to_header();
+        Ok(SampleToken { sample, header })
+    };
+    samples().into_iter().map(issue).collect()
 }
 
 /// The header values by kind, for scripts.
@@ -85,53 +68,147 @@ pub(super) fn to_json(tokens: &[SampleToken]) -> String {
 
 const A_DAY: i64 = 24 * 60 * 60;
 
-static SAMPLES: [Sample; 3] = [
-    Sample {
-        kind: Kind::Org { org: ACME },
-        variable: "ORG",
-        may: "do all that a member of the organization acme may",
-        permitted: Attempt {
-            does: "list the machines of all of acme's apps",
-            method: "GET",
-            target: "/v1/orgs/acme/machines",
+/// One of every kind, with the caveats that the API's acceptance matrix has for it.
+fn samples() -> [Sample; 8] {
+    let command = |words: &[&str], exact| Command {
+        args: Some(words.iter().map(|word| (*word).into()).collect()),
+        exact,
+    };
+    [
+        Sample {
+            kind: Kind::Auth {
+                orgs: vec![(ACME, true), (BETA, false)],
+            },
+            variable: "AUTH",
+            may: "do what its user may: everything in acme, in beta what a member may",
+            permitted: Attempt {
+                does: "list the machines of all of beta's apps",
+                method: "GET",
+                target: "/v1/orgs/beta/machines",
+            },
+            denied: Attempt {
+                does: "look at an app of an organization that the user is not in",
+                method: "GET",
+                target: "/v1/apps/vault",
+            },
         },
-        denied: Attempt {
-            does: "look at an app of another organization",
-            method: "GET",
-            target: "/v1/apps/shop",
+        Sample {
+            kind: Kind::Org { org: ACME },
+            variable: "ORG",
+            may: "do all that a member of the organization acme may",
+            permitted: Attempt {
+                does: "list the machines of all of acme's apps",
+                method: "GET",
+                target: "/v1/orgs/acme/machines",
+            },
+            denied: Attempt {
+                does: "look at an app of another organization",
+                method: "GET",
+                target: "/v1/apps/shop",
+            },
         },
-    },
-    Sample {
-        kind: Kind::Deploy {
-            org: ACME,
-            app: WEB,
+        Sample {
+            kind: Kind::Deploy {
+                org: ACME,
+                app: WEB,
+            },
+            variable: "DEPLOY",
+            may: "do everything to the app web, and nothing to any other app",
+            permitted: Attempt {
+                does: "restart a machine of web",
+                method: "POST",
+                target: "/v1/apps/web/machines/148e1aaa000001/restart",
+            },
+            denied: Attempt {
+                does: "look at another app of acme",
+                method: "GET",
+                target: "/v1/apps/api",
+            },
         },
-        variable: "DEPLOY",
-        may: "do everything to the app web, and nothing to any other app",
-        permitted: Attempt {
-            does: "restart a machine of web",
-            method: "POST",
-            target: "/v1/apps/web/machines/148e1aaa000001/restart",
+        Sample {
+            kind: Kind::Readonly { org: ACME },
+            variable: "READONLY",
+            may: "read everything in acme, and change nothing",
+            permitted: Attempt {
+                does: "read the log of the app api",
+                method: "GET",
+                target: "/api/v1/apps/api/logs?next_token=",
+            },
+            denied: Attempt {
+                does: "stop a machine of web",
+                method: "POST",
+                target: "/v1/apps/web/machines/148e1aaa000001/stop",
+            },
         },
-        denied: Attempt {
-            does: "look at another app of acme",
-            method: "GET",
-            target: "/v1/apps/api",
+        Sample {
+            kind: Kind::MachineExec {
+                org: ACME,
+                app: WEB,
+                commands: vec![command(&["uptime"], true), command(&["ls", "-l"], false)],
+            },
+            variable: "MACHINE_EXEC",
+            may: "run `uptime`, and `ls -l` with further words, on web's machines, and read web",
+            permitted: Attempt {
+                does: "list the machines of web",
+                method: "GET",
+                target: "/v1/apps/web/machines",
+            },
+            denied: Attempt {
+                does: "stop a machine of web",
+                method: "POST",
+                target: "/v1/apps/web/machines/148e1aaa000001/stop",
+            },
         },
-    },
-    Sample {
-        kind: Kind::Readonly { org: ACME },
-        variable: "READONLY",
-        may: "read everything in acme, and change nothing",
-        permitted: Attempt {
-            does: "read the log of the app api",
-            method: "GET",
-            target: "/api/v1/apps/api/logs?next_token=",
+        Sample {
+            kind: Kind::LitefsCloud {
+                org: ACME,
+                cluster: "primary".to_owned(),
+            },
+            variable: "LITEFS_CLOUD",
+            may: "use acme's LiteFS cluster primary, and nothing else",
+            permitted: Attempt {
+                does: "list the platform's regions, as everybody with a token may",
+                method: "GET",
+                target: "/v1/platform/regions",
+            },
+            denied: Attempt {
+                does: "look at an app of acme",
+                method: "GET",
+                target: "/v1/apps/web",
+            },
         },
-        denied: Attempt {
-            does: "stop a machine of web",
-            method: "POST",
-            target: "/v1/apps/web/machines/148e1aaa000001/stop",
+        Sample {
+            kind: Kind::Ssh {
+                org: ACME,
+                app: WEB,
+            },
+            variable: "SSH",
+            may: "open a shell on web's machines, and read web",
+            permitted: Attempt {
+                does: "list the machines of web",
+                method: "GET",
+                target: "/v1/apps/web/machines",
+            },
+            denied: Attempt {
+                does: "restart a machine of web",
+                method: "POST",
+                target: "/v1/apps/web/machines/148e1aaa000001/restart",
+            },
         },
-    },
-];
+        Sample {
+            kind: Kind::Wireguard { org: ACME },
+            variable: "WIREGUARD",
+            may: "manage acme's WireGuard peers, and see no app",
+            permitted: Attempt {
+                does: "look at the organization",
+                method: "GET",
+                target: "/api/v1/organizations/acme",
+            },
+            denied: Attempt {
+                does: "look at an app of acme",
+                method: "GET",
+                target: "/v1/apps/web",
+            },
+        },
+    ]
+}
