@@ -18,6 +18,7 @@ mod forward;
 mod headers;
 mod http1;
 mod listener;
+mod preface;
 mod pulse;
 mod respond;
 mod service;

@@ -9,17 +9,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{HeaderValue, Request};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
+use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::body::RequestBody;
 use super::deadline::Deadline;
+use super::preface::{self, Ahead, Version};
 use super::pulse::{Downstream, Lapse, Pulse};
 use super::service;
 use super::socket::Socket;
@@ -54,7 +56,7 @@ pub(super) async fn serve(
     tls: Option<Arc<ServerConfig>>,
 ) {
     let encrypted = tls.is_some();
-    let Some((socket, protocol)) = handshake(&worker, tcp, tls).await else {
+    let Some((socket, version, ahead)) = begin(&worker, tcp, tls).await else {
         return;
     };
     let pulse = Pulse::new(Instant::now());
@@ -72,19 +74,48 @@ pub(super) async fn serve(
             Box::new(request.map(|body| RequestBody::new(body, &connection.pulse, begun)));
         async move { Ok::<_, Infallible>(service::serve(connection, request, begun).await) }
     });
-    let io = TokioIo::new(Downstream::new(socket, Rc::clone(&pulse)));
-    let http = protocol.serve_connection(io, service);
-    drive(&worker, &pulse, http).await;
+    let io = TokioIo::new(Downstream::new(socket, ahead, Rc::clone(&pulse)));
+    match version {
+        Version::Http1 => {
+            let mut http = worker.protocols.http1.serve_connection(io, service);
+            if drive(&worker, &pulse, Pin::new(&mut http)).await == End::Own {
+                // hyper leaves a connection open on which a switch of protocols was once asked
+                // for; a second shutdown of the others does nothing.
+                let mut downstream = http.into_parts().io.into_inner();
+                let closed = poll_fn(|cx| Pin::new(&mut downstream).poll_shutdown(cx));
+                if let Ok(Err(error)) = timeout(worker.timeouts.idle, closed).await {
+                    tracing::debug!(%error, "connection ended");
+                }
+            }
+        }
+        Version::Http2 => {
+            let http = pin!(worker.protocols.http2.serve_connection(io, service));
+            drive(&worker, &pulse, http).await;
+        }
+    }
 }
 
-/// The TLS handshake, if any, and the HTTP version that it settles.
-async fn handshake(
+/// The TLS handshake, if any, and the HTTP version: that which ALPN settled, or, on cleartext,
+/// that which the client begins with.
+async fn begin(
     worker: &Worker,
     tcp: TcpStream,
     tls: Option<Arc<ServerConfig>>,
-) -> Option<(Socket, &auto::Builder<LocalExecutor>)> {
+) -> Option<(Socket, Version, Ahead)> {
     let Some(config) = tls else {
-        return Some((Socket::Plain(tcp), &worker.protocols.either));
+        let mut tcp = tcp;
+        let sniffed = timeout(worker.timeouts.request_head, preface::sniff(&mut tcp));
+        return match worker.drain.run_until_cancelled(sniffed).await? {
+            Ok(Ok((version, ahead))) => Some((Socket::Plain(tcp), version, ahead)),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "connection ended");
+                None
+            }
+            Err(_elapsed) => {
+                tracing::debug!(lapse = ?Lapse::NoRequest, "connection closed");
+                None
+            }
+        };
     };
     let accepted = timeout(
         worker.timeouts.tls_handshake,
@@ -92,11 +123,12 @@ async fn handshake(
     );
     match worker.drain.run_until_cancelled(accepted).await? {
         Ok(Ok(stream)) => {
-            let protocol = match stream.get_ref().1.alpn_protocol() {
-                Some(name) if name == tls::H2 => &worker.protocols.http2,
-                Some(_) | None => &worker.protocols.http1,
+            let version = match stream.get_ref().1.alpn_protocol() {
+                Some(name) if name == tls::H2 => Version::Http2,
+                Some(_) | None => Version::Http1,
             };
-            Some((Socket::Tls(Box::new(stream.into())), protocol))
+            let socket = Socket::Tls(Box::new(stream.into()));
+            Some((socket, version, Ahead::default()))
         }
         Ok(Err(error)) => {
             worker.metrics.tls_failures.inc();
@@ -111,15 +143,23 @@ async fn handshake(
     }
 }
 
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// By itself: the last response is written, or a side has closed.
+    Own,
+    /// It was cut.
+    Cut,
+}
+
 /// Polls a connection to its end, which may be asked for (drain), or forced (silence).
-async fn drive(worker: &Worker, pulse: &Pulse, http: impl Graceful) {
-    let mut http = pin!(http);
+async fn drive(worker: &Worker, pulse: &Pulse, mut http: Pin<&mut impl Graceful>) -> End {
     let mut drained = pin!(worker.drain.cancelled());
     let mut watch = Deadline::default();
     let (mut registered, mut closing) = (false, false);
     let mut advance = |cx: &mut Context<'_>| {
         if http.as_mut().poll_to_end(cx).is_ready() {
-            return Poll::Ready(());
+            return Poll::Ready(End::Own);
         }
         // The waker of a task never changes, so one registration is enough; afterwards the
         // cheap question will do.
@@ -128,7 +168,7 @@ async fn drive(worker: &Worker, pulse: &Pulse, http: impl Graceful) {
             closing = true;
             http.as_mut().finish();
             if http.as_mut().poll_to_end(cx).is_ready() {
-                return Poll::Ready(());
+                return Poll::Ready(End::Own);
             }
         }
         registered = true;
@@ -144,11 +184,11 @@ async fn drive(worker: &Worker, pulse: &Pulse, http: impl Graceful) {
                     let _last = http.as_mut().poll_to_end(cx);
                 }
                 tracing::debug!(?lapse, "connection closed");
-                return Poll::Ready(());
+                return Poll::Ready(End::Cut);
             }
         }
     };
-    poll_fn(|cx| turn(|| advance(cx))).await;
+    poll_fn(|cx| turn(|| advance(cx))).await
 }
 
 /// A connection of either version that can be asked to finish.
@@ -157,20 +197,14 @@ trait Graceful {
     fn finish(self: Pin<&mut Self>);
 }
 
-impl<S, B> Graceful for auto::Connection<'_, TokioIo<Downstream>, S, LocalExecutor>
+impl<S, B> Graceful for http1::Connection<TokioIo<Downstream>, S>
 where
-    S: hyper::service::Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible>,
-    S::Future: 'static,
-    B: hyper::body::Body + 'static,
-    B::Data: Send,
+    S: Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible>,
+    B: Body + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
     fn poll_to_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll(cx).map(|outcome| {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "connection ended");
-            }
-        })
+        self.poll(cx).map(note)
     }
 
     fn finish(self: Pin<&mut Self>) {
@@ -178,32 +212,50 @@ where
     }
 }
 
-/// hyper's settings for the ways a connection can begin.
+impl<S, B> Graceful for http2::Connection<TokioIo<Downstream>, S, LocalExecutor>
+where
+    S: Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible>,
+    S::Future: 'static,
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: std::error::Error + Send + Sync,
+{
+    fn poll_to_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll(cx).map(note)
+    }
+
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+fn note(outcome: Result<(), hyper::Error>) {
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// hyper's settings for both versions.
 #[derive(Debug)]
 pub(super) struct Protocols {
-    /// Cleartext: HTTP/2 by prior knowledge, else HTTP/1.1.
-    either: auto::Builder<LocalExecutor>,
-    /// TLS that settled HTTP/1.1, or nothing.
-    http1: auto::Builder<LocalExecutor>,
-    /// TLS that settled HTTP/2.
-    http2: auto::Builder<LocalExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<LocalExecutor>,
 }
 
 impl Protocols {
     pub(super) fn new(limits: &ConnectionLimits) -> Self {
-        let mut either = auto::Builder::new(LocalExecutor);
+        let mut http1 = http1::Builder::new();
         // hyper counts the head by the size of its read buffer. Its own limit of 100 headers is
         // on the stack, another one is on the heap, so a lower limit is checked later.
-        either
-            .http1()
+        http1
             .header_read_timeout(None)
             .max_buf_size(limits.head_bytes.max(SMALLEST_BUFFER));
         if limits.headers > HYPER_HEADERS {
-            either.http1().max_headers(limits.headers);
+            http1.max_headers(limits.headers);
         }
         let list = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
-        either
-            .http2()
+        let mut http2 = http2::Builder::new(LocalExecutor);
+        http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams)
             .max_header_list_size(list)
@@ -212,11 +264,7 @@ impl Protocols {
             .max_local_error_reset_streams(LOCAL_RESETS)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
-        Self {
-            http1: either.clone().http1_only(),
-            http2: either.clone().http2_only(),
-            either,
-        }
+        Self { http1, http2 }
     }
 }
 

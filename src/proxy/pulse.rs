@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
+use super::preface::Ahead;
 use super::socket::Socket;
 use super::turn;
 use crate::config::Timeouts;
@@ -168,6 +169,8 @@ impl Drop for InFlight {
 #[derive(Debug)]
 pub(super) struct Downstream {
     socket: Socket,
+    /// Read before, to find out the version.
+    ahead: Ahead,
     pulse: Rc<Pulse>,
     linger: Linger,
 }
@@ -181,9 +184,10 @@ struct Linger {
 }
 
 impl Downstream {
-    pub(super) fn new(socket: Socket, pulse: Rc<Pulse>) -> Self {
+    pub(super) fn new(socket: Socket, ahead: Ahead, pulse: Rc<Pulse>) -> Self {
         Self {
             socket,
+            ahead,
             pulse,
             linger: Linger::default(),
         }
@@ -238,6 +242,10 @@ impl AsyncRead for Downstream {
         cx: &mut Context<'_>,
         to: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            to.put_slice(self.ahead.take(to.remaining()));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.socket).poll_read(cx, to)
     }
 }
