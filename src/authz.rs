@@ -8,6 +8,7 @@ mod bearer;
 mod cache;
 mod denial;
 mod explain;
+mod lease;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::policy::{Access, AccessError, Fields, Rule};
 use crate::route::{RouteError, RouteMatch, Target};
 
 pub use denial::{Denial, Unusable};
+pub use lease::{Lease, LeaseEnd, Review};
 
 use bearer::{Bearer, Candidate};
 use cache::VerificationCache;
@@ -91,7 +93,7 @@ pub struct TokenRef {
 pub struct Permit {
     route: usize,
     identity: Identity,
-    not_after: Option<i64>,
+    lease: Option<Lease>,
 }
 
 /// What the upstream is told about the bearer.
@@ -114,7 +116,7 @@ impl Permit {
         Self {
             route,
             identity,
-            not_after: None,
+            lease: None,
         }
     }
 
@@ -128,9 +130,9 @@ impl Permit {
         &self.identity
     }
 
-    /// Last second (Unix time) at which every window of the decisive tokens is open.
-    pub fn not_after(&self) -> Option<i64> {
-        self.not_after
+    /// What limits the permit in time; `None` for a public route, which asks for no token.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
     }
 }
 
@@ -193,7 +195,7 @@ impl Authorizer {
             return Ok(Permit {
                 route: *route,
                 identity,
-                not_after: None,
+                lease: None,
             });
         }
         self.ready().map_err(Denial::Unavailable)?;
@@ -227,6 +229,7 @@ impl Authorizer {
         let decisive = self.decisive(&usable, now, said)?;
         let first = decisive.first().ok_or(Denial::NoRoute)?;
         said.token = Some(first.token);
+        let lease = Lease::new(&bearer, &decisive).ok_or(Denial::NoRoute)?;
         Ok(Permit {
             route: index,
             identity: Identity {
@@ -239,7 +242,7 @@ impl Authorizer {
                     .filter(|app| *app != 0),
                 user: first.user,
             },
-            not_after: decisive.iter().map(|candidate| candidate.lease_end).min(),
+            lease: Some(lease),
         })
     }
 

@@ -439,7 +439,7 @@ fn a_lease_ends_with_the_first_window_nested_ones_included() {
     };
     let header = header_of(vec![issue(&pair, &[org, window(60), nested])]);
     let read = (Method::GET, "/apps/web".to_owned());
-    let end = format!("not_after: Some({})", START + 30);
+    let end = format!("Lease {{ not_after: {}, ", START + 30);
     assert!(pair.ask(Some(&header), &read, START).contains(&end));
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Candidate {
     /// Position among the tokens of the header, from 0.
     pub(super) position: usize,
     pub(super) token: TokenRef,
+    /// Names the key it was signed with.
+    pub(super) key_id: Box<[u8]>,
     pub(super) verified: Verified,
     /// The user, from a trusted attestation.
     pub(super) user: Option<u64>,
@@ -104,6 +106,13 @@ impl Bearer {
         }
     }
 
+    /// The permission token at this position of the header.
+    pub(super) fn at(&self, position: usize) -> Option<&Candidate> {
+        self.candidates
+            .iter()
+            .find(|candidate| candidate.position == position)
+    }
+
     /// The last second at which any of the tokens is usable.
     pub(super) fn not_after(&self) -> i64 {
         self.candidates
@@ -122,7 +131,10 @@ impl Bearer {
                 let tickets: usize = renewable
                     .map(|(location, ticket)| location.len() + ticket.len() + 32)
                     .sum();
-                candidate.verified.weight() + tickets + size_of::<Candidate>()
+                candidate.verified.weight()
+                    + tickets
+                    + candidate.key_id.len()
+                    + size_of::<Candidate>()
             })
             .sum()
     }
@@ -149,6 +161,7 @@ impl Candidate {
                 uuid: token.uuid(),
                 fingerprint: *fingerprint,
             },
+            key_id: token.key_id().into(),
             user: None,
             not_before: i64::MIN,
             not_after: i64::MAX,
@@ -187,12 +200,17 @@ impl Candidate {
         }
     }
 
-    fn usable(&self, revocations: &Revocations, now: i64) -> Result<(), Unusable> {
+    /// Whether it, or one that it was attenuated from, is revoked.
+    pub(super) fn is_revoked(&self, revocations: &Revocations) -> bool {
         let digests = || {
             self.digests
                 .get_or_init(|| self.verified.tails().iter().map(Tail::digest).collect())
         };
-        if revocations.revoked(&self.token.uuid, digests) {
+        revocations.revoked(&self.token.uuid, digests)
+    }
+
+    fn usable(&self, revocations: &Revocations, now: i64) -> Result<(), Unusable> {
+        if self.is_revoked(revocations) {
             return Err(Unusable::Revoked);
         }
         // The two bounds are the strictest of all windows, unless one of them lies past what the
