@@ -1,13 +1,14 @@
 //! The platform that the demo's upstream plays: its objects, and its API's answers about them.
 
+mod litefs;
+mod machines;
+mod registry;
 mod shapes;
+mod web;
 
-use http::{HeaderMap, Method, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
-
-use super::upstream::log;
-
-use shapes::{REGION, VERSION, app, image, machine, machines, release, volume, volumes};
 
 /// Organization acme.
 pub(super) const ACME: u64 = 2001;
@@ -16,6 +17,19 @@ pub(super) const BETA: u64 = 2002;
 /// Acme's app web.
 pub(super) const WEB: u64 = 3001;
 
+/// A request, as it came from the proxy.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a Method,
+    /// Path and query.
+    pub(super) target: &'a str,
+    pub(super) headers: &'a HeaderMap,
+    /// The beginning of the body, or all of it.
+    pub(super) body: &'a [u8],
+    /// Bytes of the whole body.
+    pub(super) length: usize,
+}
+
 /// One answer of the API.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -23,6 +37,8 @@ pub(super) enum Answer {
     Document(StatusCode, Value),
     /// The log of an app, a line at a time, without end.
     Log(&'static App),
+    /// Something else than JSON.
+    Other(Response<Bytes>),
 }
 
 /// An app.
@@ -39,11 +55,19 @@ pub(super) struct App {
 }
 
 /// What the platform answers to a request, with what it saw of that request in every object.
-pub(super) fn answer(method: &Method, target: &str, headers: &HeaderMap, now: i64) -> Answer {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let mut answer = about(method, path, query, now);
+pub(super) fn answer(asked: &Asked<'_>, now: i64) -> Answer {
+    let (path, query) = asked.target.split_once('?').unwrap_or((asked.target, ""));
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let mut answer = match segments.as_slice() {
+        ["v1", rest @ ..] => machines::answer(asked, rest, query),
+        ["api", "v1", rest @ ..] => web::answer(asked, rest, query, now),
+        ["graphql"] => web::graphql(asked),
+        ["prometheus", ..] => web::metrics(now),
+        ["v2", rest @ ..] => registry::answer(asked, rest, query),
+        _ => litefs::answer(asked, &segments, query).unwrap_or_else(done),
+    };
     if let Answer::Document(_, document) = &mut answer {
-        let received = received(method, target, headers);
+        let received = received(asked);
         let objects = if let Value::Array(list) = document {
             list.as_mut_slice()
         } else {
@@ -58,13 +82,13 @@ pub(super) fn answer(method: &Method, target: &str, headers: &HeaderMap, now: i6
 
 /// The request as it came here: the headers that usher sets, and whether the client's credential
 /// is still there, which would be a fault.
-fn received(method: &Method, target: &str, headers: &HeaderMap) -> Value {
+fn received(asked: &Asked<'_>) -> Value {
     let mut received = Map::new();
-    received.insert("method".to_owned(), method.as_str().into());
-    received.insert("target".to_owned(), target.into());
-    let credential = headers.contains_key(http::header::AUTHORIZATION);
+    received.insert("method".to_owned(), asked.method.as_str().into());
+    received.insert("target".to_owned(), asked.target.into());
+    let credential = asked.headers.contains_key(http::header::AUTHORIZATION);
     received.insert("authorization".to_owned(), credential.into());
-    for (name, value) in headers {
+    for (name, value) in asked.headers {
         if name.as_str().starts_with("x-usher-") {
             let text = String::from_utf8_lossy(value.as_bytes());
             received.insert(name.as_str().to_owned(), text.into());
@@ -73,86 +97,10 @@ fn received(method: &Method, target: &str, headers: &HeaderMap) -> Value {
     Value::Object(received)
 }
 
-fn about(method: &Method, path: &str, query: &str, now: i64) -> Answer {
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    match segments.as_slice() {
-        ["v1", "apps"] => {
-            let apps: Vec<Value> = of_org(parameter(query, "org_slug")).map(app).collect();
-            found(json!({ "total_apps": apps.len(), "apps": apps }))
-        }
-        ["v1", "apps", name, rest @ ..] => match by_name(name) {
-            Some(app) => about_app(method, app, rest),
-            None => missing(),
-        },
-        ["v1", "orgs", slug, "machines"] => {
-            found(json!({ "machines": machines(of_org(slug)), "next_cursor": null }))
-        }
-        ["v1", "orgs", slug, "volumes"] => {
-            found(json!({ "volumes": volumes(of_org(slug)), "next_cursor": null }))
-        }
-        ["v1", "platform", "regions"] => found(json!({
-            "nearest": REGION,
-            "regions": [{ "code": REGION, "name": "Amsterdam, Netherlands" }],
-        })),
-        ["api", "v1", "organizations", slug] => match of_org(slug).next() {
-            Some(app) => found(json!({ "slug": slug, "internal_numeric_id": app.org.1 })),
-            None => missing(),
-        },
-        ["api", "v1", "apps", name, rest @ ..] => match (by_name(name), rest) {
-            (Some(app), ["logs"]) => {
-                let after = parameter(query, "next_token").parse().ok();
-                found(log::page(app, after, now))
-            }
-            (Some(app), ["logs", "stream"]) => Answer::Log(app),
-            (Some(_), ["releases"]) => found(json!([release()])),
-            (Some(_), ["releases", "current"]) => found(release()),
-            (Some(_), _) => done(),
-            (None, _) => missing(),
-        },
-        _ => done(),
-    }
-}
-
-fn about_app(method: &Method, of: &'static App, rest: &[&str]) -> Answer {
-    match (method.as_str(), rest) {
-        ("GET", []) => found(app(of)),
-        ("GET", ["machines"]) => found(machines([of].into_iter()).into()),
-        ("POST", ["machines"]) => found(machine(of, "148e1fff000001")),
-        (_, ["machines", id, ..]) if !of.machines.contains(id) => missing(),
-        (_, ["volumes", id, ..]) if !of.volumes.contains(id) => missing(),
-        ("GET" | "POST", ["machines", id]) => found(machine(of, id)),
-        ("GET", ["machines", _, "events"]) => found(json!([
-            { "type": "start", "status": "started", "source": "flyd" }
-        ])),
-        ("GET", ["machines", id, "versions"]) => {
-            found(json!([{ "version": VERSION, "user_config": { "image": image(of) }, "id": id }]))
-        }
-        ("GET", ["machines", _, "ps"]) => found(json!([
-            { "pid": 1, "command": "/bin/server", "stime": 0, "cpu": 0, "rss": 10_485_760 }
-        ])),
-        ("GET" | "POST", ["machines", id, "lease"]) => found(json!({
-            "status": "success",
-            "data": { "nonce": "0f1e2d3c4b5a", "version": VERSION, "owner": id },
-        })),
-        ("GET", ["machines", _, "metadata"]) => found(json!({ "fly_process_group": "app" })),
-        ("GET", ["machines", _, "memory"]) => {
-            found(json!({ "limit_mb": 256, "available_mb": 200 }))
-        }
-        ("GET", ["volumes"]) => found(volumes([of].into_iter()).into()),
-        (_, ["volumes", id]) => found(volume(of, id)),
-        ("GET", ["volumes", id, "snapshots"]) => {
-            found(json!([{ "id": format!("vs_{id}"), "size": 1_048_576, "status": "created" }]))
-        }
-        ("GET", ["secrets"]) => found(json!({
-            "secrets": [{ "name": "DATABASE_URL", "digest": "3b1a7c9d" }],
-        })),
-        ("GET", ["secrets", name]) => found(json!({ "name": name, "digest": "3b1a7c9d" })),
-        ("GET", ["secretkeys"]) => found(json!({ "secret_keys": [] })),
-        ("GET", ["certificates"]) => found(json!({ "certificates": [], "total_count": 0 })),
-        ("GET", ["ip_assignments"]) => found(json!({
-            "ips": [{ "ip": "2a09:8280:1::1", "region": "global", "shared": false }],
-        })),
-        _ => done(),
+impl Asked<'_> {
+    /// The body as JSON; `null` where it is none.
+    fn json(&self) -> Value {
+        serde_json::from_slice(self.body).unwrap_or_default()
     }
 }
 
@@ -220,12 +168,35 @@ pub(super) static APPS: [App; 4] = [
 mod tests {
     use super::*;
 
+    fn ask(method: &str, target: &str, body: &str) -> Answer {
+        let asked = Asked {
+            method: &method.parse().unwrap(),
+            target,
+            headers: &HeaderMap::new(),
+            body: body.as_bytes(),
+            length: body.len(),
+        };
+        answer(&asked, 1_764_000_000)
+    }
+
     #[track_caller]
     fn document(method: &str, target: &str) -> (u16, Value) {
-        let method = method.parse().unwrap();
-        match answer(&method, target, &HeaderMap::new(), 1_764_000_000) {
+        document_of(method, target, "")
+    }
+
+    #[track_caller]
+    fn document_of(method: &str, target: &str, body: &str) -> (u16, Value) {
+        match ask(method, target, body) {
             Answer::Document(status, document) => (status.as_u16(), document),
-            Answer::Log(_) => panic!("{target} is a stream"),
+            other @ (Answer::Log(_) | Answer::Other(_)) => panic!("{target}: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn other(method: &str, target: &str) -> Response<Bytes> {
+        match ask(method, target, "body") {
+            Answer::Other(response) => response,
+            other @ (Answer::Log(_) | Answer::Document(..)) => panic!("{target}: {other:?}"),
         }
     }
 
@@ -257,12 +228,76 @@ mod tests {
     }
 
     #[test]
+    fn a_command_answers_with_the_words_that_arrived() {
+        let target = "/v1/apps/web/machines/148e1aaa000001/exec";
+        let (_, ran) = document_of("POST", target, r#"{"command":["ls","-l","/tmp"]}"#);
+        assert_eq!(ran["exit_code"], 0);
+        assert_eq!(ran["stdout"], "ls -l /tmp\n");
+    }
+
+    #[test]
+    fn graphql_answers_under_the_name_that_was_asked_for() {
+        for (query, pointer) in [
+            (
+                "query { organization(slug: \"acme\") { id } }",
+                "/data/organization/slug",
+            ),
+            ("{ here: app(name: \"web\") { id } }", "/data/here/name"),
+            (
+                "mutation($input: X!) { setSecrets(input: $input) { app { name } } }",
+                "/data/setSecrets/app",
+            ),
+        ] {
+            let body = json!({ "query": query }).to_string();
+            let (_, answer) = document_of("POST", "/graphql", &body);
+            assert!(answer.pointer(pointer).is_some(), "{query}: {answer}");
+        }
+    }
+
+    #[test]
+    fn an_upload_goes_from_its_start_to_a_digest() {
+        let start = other("POST", "/v2/web/blobs/uploads/");
+        assert_eq!(start.status(), 202);
+        let location = start.headers()["location"].to_str().unwrap();
+        let chunk = other("PATCH", location);
+        assert_eq!(
+            (chunk.status().as_u16(), &chunk.headers()["range"]),
+            (202, &"0-3".parse().unwrap())
+        );
+        let end = other("PUT", &format!("{location}?digest=sha256:ab"));
+        assert_eq!(end.status(), 201);
+        assert_eq!(end.headers()["location"], "/v2/web/blobs/sha256:ab");
+        assert_eq!(other("GET", "/v2/web/blobs/sha256:ab").status(), 200);
+        assert_eq!(other("GET", "/v2/nobodys/manifests/v1").status(), 404);
+    }
+
+    #[test]
+    fn litefs_answers_positions_and_transactions() {
+        let (_, clusters) = document("GET", "/clusters");
+        assert_eq!(clusters["clusters"][0]["name"], "primary");
+        let (_, positions) = document("GET", "/pos?cluster=primary");
+        assert!(positions["main"]["txid"].is_string());
+        assert!(
+            other("POST", "/db/tx?db=main")
+                .headers()
+                .contains_key("litefs-hwm")
+        );
+    }
+
+    #[test]
     fn every_object_tells_what_was_received() {
         let mut headers = HeaderMap::new();
         headers.insert("x-usher-org", "2001".parse().unwrap());
         headers.insert("authorization", "FlyV1 secret".parse().unwrap());
         let target = "/v1/apps/web/machines?state=started";
-        let answer = answer(&Method::GET, target, &headers, 0);
+        let asked = Asked {
+            method: &Method::GET,
+            target,
+            headers: &headers,
+            body: b"",
+            length: 0,
+        };
+        let answer = answer(&asked, 0);
         let Answer::Document(_, machines) = answer else {
             panic!("a document");
         };

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::platform::{self, Answer};
+use super::platform::{self, Answer, Asked};
 use crate::clock;
 
 use log::LogBody;
@@ -122,13 +122,24 @@ async fn respond(
     drain: CancellationToken,
 ) -> Result<Response<Either<Full<Bytes>, LogBody>>, hyper::Error> {
     let (head, mut body) = request.into_parts();
-    // No answer depends on the body; it is read so that the connection can be used again.
+    // All of the body is read, so that the connection can be used again; little of it is looked at.
+    let (mut begun, mut length) = (Vec::new(), 0_usize);
     while let Some(frame) = body.frame().await {
-        drop(frame?);
+        if let Ok(data) = frame?.into_data() {
+            length = length.saturating_add(data.len());
+            let room = LOOKED_AT.saturating_sub(begun.len());
+            begun.extend(data.iter().take(room));
+        }
     }
     let target = head.uri.to_string();
-    let answer = platform::answer(&head.method, &target, &head.headers, clock::unix_now());
-    let (status, kind, body) = match answer {
+    let asked = Asked {
+        method: &head.method,
+        target: &target,
+        headers: &head.headers,
+        body: &begun,
+        length,
+    };
+    let (status, kind, body) = match platform::answer(&asked, clock::unix_now()) {
         Answer::Document(status, document) => {
             let text = format!("{document:#}\n");
             (status, "application/json", Either::Left(Full::from(text)))
@@ -136,6 +147,9 @@ async fn respond(
         Answer::Log(app) => {
             let body = Either::Right(LogBody::new(app, drain));
             (http::StatusCode::OK, "application/x-ndjson", body)
+        }
+        Answer::Other(response) => {
+            return Ok(response.map(|body| Either::Left(Full::from(body))));
         }
     };
     let mut response = Response::new(body);
@@ -145,5 +159,7 @@ async fn respond(
     Ok(response)
 }
 
+/// Bytes of a body.
+const LOOKED_AT: usize = 64 * 1024;
 /// After an accept error.
 const PAUSE: Duration = Duration::from_millis(100);
