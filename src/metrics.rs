@@ -38,6 +38,7 @@ pub struct Metrics {
     responses: Family<Response, Counter>,
     upstream_connections: Family<UpstreamConnection, Counter>,
     forward_failures: Family<ForwardFailure, Counter>,
+    leases_ended: Family<LeaseEnded, Counter>,
     upstream_duration: Family<Upstream, Durations>,
     registry: Registry,
 }
@@ -58,6 +59,7 @@ impl Metrics {
             responses: Family::default(),
             upstream_connections: Family::default(),
             forward_failures: Family::default(),
+            leases_ended: Family::default(),
             upstream_duration: Family::default(),
             registry: Registry::with_prefix("usher"),
         };
@@ -123,6 +125,11 @@ impl Metrics {
             self.forward_failures.clone(),
         );
         to.register(
+            "leases_ended",
+            "Permitted requests cut because their token ended, by code",
+            self.leases_ended.clone(),
+        );
+        to.register(
             "upstream_seconds",
             "From the first byte sent to the response head",
             self.upstream_duration.clone(),
@@ -186,6 +193,16 @@ impl Metrics {
         self.forward_failures
             .get_or_create(&ForwardFailure {
                 upstream: Arc::clone(upstream),
+                code,
+            })
+            .inc();
+    }
+
+    /// Counts a permitted request that outlived its token.
+    pub fn lease_ended(&self, route: &Arc<str>, code: &'static str) {
+        self.leases_ended
+            .get_or_create(&LeaseEnded {
+                route: Arc::clone(route),
                 code,
             })
             .inc();
@@ -268,6 +285,12 @@ struct UpstreamConnection {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ForwardFailure {
     upstream: Arc<str>,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LeaseEnded {
+    route: Arc<str>,
     code: &'static str,
 }
 

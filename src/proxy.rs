@@ -6,7 +6,7 @@
 //!
 //! In the order of a request's life: `listener` accepts, `connection` shakes hands and watches
 //! the clock, `service` reads the head and asks for the decision, `forward` takes the permit to
-//! an `upstream`, `body` carries the rest, `respond` says no.
+//! an `upstream`, `body` carries the rest, under the `lease` of the permit, `respond` says no.
 
 mod admission;
 mod body;
@@ -17,12 +17,14 @@ mod decision;
 mod forward;
 mod headers;
 mod http1;
+mod lease;
 mod listener;
 mod preface;
 mod pulse;
 mod respond;
 mod service;
 mod socket;
+mod tenure;
 mod tls;
 mod turn;
 mod upstream;

@@ -1,4 +1,5 @@
-//! Bodies on their way through: streamed, cleaned of forbidden trailers, watched for silence.
+//! Bodies on their way through: streamed, cleaned of forbidden trailers, watched for silence,
+//! and cut when the lease of their request ends.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -16,9 +17,12 @@ use tokio::time::Instant;
 use super::deadline::Deadline;
 use super::headers;
 use super::http1::Http1;
+use super::lease::{LeaseWatch, Leases};
 use super::pulse::{InFlight, Pulse};
+use super::tenure::{Events, Tenure};
 use super::turn;
 use super::upstream::Server;
+use crate::authz::{Lease, LeaseEnd};
 
 /// A request body between the client and the upstream's connection.
 #[derive(Debug)]
@@ -28,6 +32,9 @@ pub(super) struct RequestBody {
     pulse: Rc<Pulse>,
     /// Header names that were judged or set, so that trailers may not say them again.
     refused: Option<Arc<[HeaderName]>>,
+    /// Of its own: once the response has begun, a client that does not read it must not be able
+    /// to go on sending.
+    lease: Option<LeaseWatch>,
 }
 
 /// How far a request body has come. Whoever waits for the response watches it, so that one timer
@@ -46,6 +53,8 @@ pub(super) enum Stage {
     Waiting,
     /// The client broke off, or broke the framing.
     Broken,
+    /// The lease has ended.
+    Withdrawn(LeaseEnd),
     /// All of it has been taken.
     Ended,
 }
@@ -79,7 +88,15 @@ impl RequestBody {
             upload,
             pulse: Rc::clone(pulse),
             refused: None,
+            lease: None,
         }
+    }
+
+    /// Has the body, if there is one, end with the lease.
+    pub(super) fn end_with(&mut self, lease: Option<&Lease>, leases: &Rc<Leases>) {
+        self.lease = lease
+            .filter(|_| self.upload.is_some())
+            .map(|lease| leases.watch(lease.clone()));
     }
 
     /// Keeps these names out of the trailers.
@@ -104,12 +121,18 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        if let Some(Poll::Ready(end)) = self.lease.as_ref().map(|lease| lease.poll_ended(cx)) {
+            if let Some(upload) = &self.upload {
+                upload.moved_to(Stage::Withdrawn(end));
+            }
+            return Poll::Ready(Some(Err(UploadError::LeaseEnded(end))));
+        }
         let outcome = Pin::new(&mut self.incoming).poll_frame(cx);
         let stage = match &outcome {
             Poll::Ready(Some(Ok(_))) if self.incoming.is_end_stream() => Stage::Ended,
@@ -121,13 +144,16 @@ impl Body for RequestBody {
         if let Some(upload) = &self.upload {
             match stage {
                 Stage::Waiting => upload.stage.set(stage),
-                Stage::Sending | Stage::Broken | Stage::Ended => upload.moved_to(stage),
+                Stage::Sending | Stage::Broken | Stage::Withdrawn(_) | Stage::Ended => {
+                    upload.moved_to(stage);
+                }
             }
         }
-        outcome.map_ok(|frame| match frame.into_trailers() {
+        let cleaned = outcome.map_ok(|frame| match frame.into_trailers() {
             Ok(trailers) => self.clean(trailers),
             Err(frame) => frame,
-        })
+        });
+        cleaned.map_err(UploadError::Broken)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -137,6 +163,17 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
     }
+}
+
+/// Why a request body ends before its end. The upstream sees its connection or stream cut.
+#[derive(Debug, Error)]
+pub(super) enum UploadError {
+    /// The client broke off, or broke the framing.
+    #[error("the client broke off its request")]
+    Broken(#[source] hyper::Error),
+    /// The token has ended.
+    #[error("{}", .0.sentence())]
+    LeaseEnded(LeaseEnd),
 }
 
 /// A response body on its way to the client.
@@ -189,6 +226,10 @@ pub(super) struct UpstreamBody {
     pub(super) idle: Duration,
     /// When the last part came.
     pub(super) moved: Instant,
+    /// What the response goes on under; `None` on a public route.
+    pub(super) tenure: Option<Tenure>,
+    /// Of an event stream, which can be told why it ends.
+    pub(super) events: Option<Events>,
 }
 
 /// What carries a response.
@@ -226,11 +267,32 @@ pub(super) enum StreamError {
     /// Nothing moved for as long as the idle deadline.
     #[error("nothing moved in time")]
     Idle,
+    /// The token has ended. hyper resets an HTTP/2 stream with the code that it finds here.
+    #[error("{}", .0.sentence())]
+    LeaseEnded(LeaseEnd, #[source] h2::Error),
 }
 
 type NextFrame = Poll<Option<Result<Frame<Bytes>, StreamError>>>;
 
 impl UpstreamBody {
+    /// The next part, as long as the lease lasts.
+    fn poll_under_lease(&mut self, cx: &mut Context<'_>) -> Result<NextFrame, LeaseEnd> {
+        let Some(tenure) = &self.tenure else {
+            return Ok(self.poll_frame(cx));
+        };
+        // Before the upstream is asked, which may never have to be waited for.
+        if let Some(end) = tenure.ended() {
+            return Err(end);
+        }
+        let polled = self.poll_frame(cx);
+        if polled.is_pending()
+            && let Some(Poll::Ready(end)) = self.tenure.as_ref().map(|t| t.poll_ended(cx))
+        {
+            return Err(end);
+        }
+        Ok(polled)
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> NextFrame {
         let polled = match &mut self.link {
             Link::Http1(Some((connection, _))) => connection.poll_body(&mut self.incoming, cx),
@@ -241,6 +303,9 @@ impl UpstreamBody {
                 self.moved = turn::now();
                 if self.incoming.is_end_stream() {
                     self.link.finish();
+                }
+                if let (Some(events), Some(data)) = (&mut self.events, frame.data_ref()) {
+                    events.pass(data);
                 }
                 Poll::Ready(Some(Ok(cleaned(frame))))
             }
@@ -254,6 +319,19 @@ impl UpstreamBody {
             }
             Poll::Pending => self.poll_idle(cx),
         }
+    }
+
+    /// What comes last when the lease ends: the reason where it can be told, else a cut. Nothing
+    /// of the upstream may come after it.
+    fn last(&mut self, end: LeaseEnd) -> Result<Frame<Bytes>, StreamError> {
+        self.link.fail();
+        if let Some(tenure) = &self.tenure {
+            tenure.close(end);
+            if self.events.as_ref().is_some_and(Events::are_whole) {
+                return Ok(Frame::data(tenure.farewell(end)));
+            }
+        }
+        Err(StreamError::LeaseEnded(end, h2::Reason::CANCEL.into()))
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> NextFrame {
@@ -297,8 +375,16 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Ok(Frame::data(whole))))
             }
             Source::Upstream(body) => {
-                let polled = body.poll_frame(cx);
+                let polled = body.poll_under_lease(cx);
                 let due = body.moved + body.idle;
+                let polled = match polled {
+                    Ok(polled) => polled,
+                    Err(end) => {
+                        let last = body.last(end);
+                        self.source = Source::Empty;
+                        Poll::Ready(Some(last))
+                    }
+                };
                 match polled {
                     Poll::Ready(_) => self.in_flight.handed_over(due),
                     Poll::Pending => self.in_flight.waits_here(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::authz::{Authorizer, Decision, Head};
+use crate::authz::{Authorizer, Decision, Head, Review};
 
 /// Asks for decisions.
 #[derive(Clone, Debug)]
@@ -20,6 +20,15 @@ impl Decider {
             Self::Authorizer(authorizer) => authorizer.authorize(head, now),
             #[cfg(test)]
             Self::Test(decide) => decide(head),
+        }
+    }
+
+    /// What leases are to be looked at with; `None` where permits have no lease.
+    pub(super) fn review(&self, now: i64) -> Option<Review> {
+        match self {
+            Self::Authorizer(authorizer) => Some(authorizer.review(now)),
+            #[cfg(test)]
+            Self::Test(_) => None,
         }
     }
 

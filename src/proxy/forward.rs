@@ -13,10 +13,11 @@ use super::connection::Connection;
 use super::decision::DecisionId;
 use super::headers::{self, Sieve};
 use super::respond::Answer;
+use super::tenure::{Events, Tenure};
 use super::turn;
 use super::upstream::{ConnectError, Upstream};
 use super::worker::{RouteEntry, Worker};
-use crate::authz::{Identity, Permit};
+use crate::authz::{Identity, LeaseEnd, Permit};
 
 /// Why a permitted request has no response. The first three came before any byte was sent.
 #[derive(Debug, Error)]
@@ -45,6 +46,9 @@ pub(super) enum ForwardError {
     /// The client broke off, or broke the framing.
     #[error("the request body broke off")]
     BodyBroken,
+    /// The token has ended, and the permit with it.
+    #[error("{}", .0.sentence())]
+    LeaseEnded(LeaseEnd),
 }
 
 /// Sends the request that `permit` is for, and returns the response as it begins.
@@ -59,11 +63,23 @@ pub(super) async fn forward(
     let Some((route, upstream)) = destination(worker, &permit) else {
         return Err(ForwardError::NoneAlive);
     };
+    let tenure = Tenure::of(&permit, decision, worker);
     let mut request = request;
-    request.body_mut().refuse_trailers(&route.late);
-    let exchange = exchange(&permit, request, sieve, decision, connection, upstream);
+    let body = request.body_mut();
+    body.refuse_trailers(&route.late);
+    body.end_with(permit.lease(), &worker.leases);
+    let bound = tenure.as_ref();
+    let exchange = exchange(
+        &permit, request, sieve, decision, connection, upstream, bound,
+    );
     let (mut response, link, upload) = match exchange.await {
         Ok(begun) => begun,
+        Err(ForwardError::LeaseEnded(end)) => {
+            if let Some(tenure) = tenure {
+                tenure.close(end);
+            }
+            return Err(ForwardError::LeaseEnded(end));
+        }
         Err(error) => {
             let code = Answer::from(&error).code.as_str();
             worker.metrics.forward_failed(&upstream.plan.name, code);
@@ -84,12 +100,15 @@ pub(super) async fn forward(
     };
     // The version on the client's side is not the upstream's business.
     *response.version_mut() = Version::HTTP_11;
+    let events = tenure.as_ref().and_then(|_| Events::of(response.headers()));
     Ok(response.map(|incoming| UpstreamBody {
         incoming,
         link,
         upload,
         idle,
         moved: turn::now(),
+        tenure,
+        events,
     }))
 }
 
@@ -101,6 +120,7 @@ async fn exchange(
     decision: &DecisionId,
     connection: &Connection,
     upstream: &Upstream,
+    tenure: Option<&Tenure>,
 ) -> Result<(Response<Incoming>, Link, Option<Rc<Upload>>), ForwardError> {
     let mut request = request;
     let version = request.version();
@@ -122,7 +142,7 @@ async fn exchange(
         headers.insert(name, value.clone());
     }
     let timeouts = &connection.worker.timeouts;
-    let (mut response, link) = upstream.send(request, timeouts).await?;
+    let (mut response, link) = upstream.send(request, timeouts, tenure).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(ForwardError::Response("it switches protocols unasked"));
     }

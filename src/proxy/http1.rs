@@ -22,6 +22,7 @@ use super::body::{RequestBody, Stage, Upload};
 use super::deadline::Deadline;
 use super::forward::ForwardError;
 use super::socket::Socket;
+use super::tenure::Tenure;
 use crate::config::Timeouts;
 
 /// A connection that serves one request at a time. Dropping it closes it.
@@ -67,6 +68,7 @@ impl Http1 {
         request: Box<Request<RequestBody>>,
         sent: Instant,
         timeouts: &Timeouts,
+        tenure: Option<&Tenure>,
     ) -> Sending {
         let upload = request.body().upload();
         let mut head = pin!(unconstrained(self.sender.try_send_request(*request)));
@@ -74,6 +76,9 @@ impl Http1 {
         let silent = &mut self.silent;
         let mut written = false;
         let outcome = poll_fn(|cx| {
+            if let Some(end) = tenure.and_then(Tenure::ended) {
+                return Poll::Ready(Err(ForwardError::LeaseEnded(end)));
+            }
             // `unconstrained` since a spent budget would want a waker.
             let poll_head = |idle: &mut Context<'_>| head.as_mut().poll(idle);
             // The first time there is only something to write, and nothing to read yet.
@@ -81,7 +86,8 @@ impl Http1 {
             match poll_driven(connection, silent, cx, first, poll_head) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
                 Poll::Pending => {
-                    poll_head_deadline(deadline, upload.as_ref(), sent, timeouts, cx).map(Err)
+                    let upload = upload.as_ref();
+                    poll_head_limits(deadline, upload, sent, timeouts, tenure, cx).map(Err)
                 }
             }
         })
@@ -177,14 +183,18 @@ fn drive(connection: &mut Driven, cx: &mut Context<'_>) {
 /// Ready with the reason when the head of a response comes too late.
 ///
 /// While the request body is on its way its own progress counts, afterwards the upstream's
-/// deadline.
-pub(super) fn poll_head_deadline(
+/// deadline; and the lease of the request all the time.
+pub(super) fn poll_head_limits(
     deadline: &mut Deadline,
     upload: Option<&Rc<Upload>>,
     sent: Instant,
     timeouts: &Timeouts,
+    tenure: Option<&Tenure>,
     cx: &mut Context<'_>,
 ) -> Poll<ForwardError> {
+    if let Some(Poll::Ready(end)) = tenure.map(|tenure| tenure.poll_ended(cx)) {
+        return Poll::Ready(ForwardError::LeaseEnded(end));
+    }
     let (due, error) = match upload {
         None => (sent + timeouts.response_head, ForwardError::Late),
         Some(upload) => match upload.stage() {
@@ -192,6 +202,7 @@ pub(super) fn poll_head_deadline(
             Stage::Sending => (upload.moved() + timeouts.idle, ForwardError::Late),
             Stage::Waiting => (upload.moved() + timeouts.idle, ForwardError::BodyLate),
             Stage::Broken => return Poll::Ready(ForwardError::BodyBroken),
+            Stage::Withdrawn(end) => return Poll::Ready(ForwardError::LeaseEnded(end)),
         },
     };
     ready!(deadline.poll(cx, due));
@@ -202,6 +213,7 @@ pub(super) fn poll_head_deadline(
 pub(super) fn failure(error: hyper::Error, upload: Option<&Rc<Upload>>) -> ForwardError {
     match upload.map(|upload| upload.stage()) {
         Some(Stage::Broken) => ForwardError::BodyBroken,
+        Some(Stage::Withdrawn(end)) => ForwardError::LeaseEnded(end),
         Some(Stage::Sending | Stage::Waiting | Stage::Ended) | None => ForwardError::Failed(error),
     }
 }

@@ -13,7 +13,7 @@ pub use code::Code;
 
 use super::decision::DecisionId;
 use super::forward::ForwardError;
-use crate::authz::{Denial, Unusable};
+use crate::authz::{Denial, LeaseEnd, Unusable};
 
 /// An answer that usher gives itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,6 +251,15 @@ impl From<&ForwardError> for Answer {
             .closing(),
             ForwardError::BodyBroken => {
                 Self::new(Code::BadBody, "the request body broke off or is malformed").closing()
+            }
+            // Some of the body may still be on its way.
+            ForwardError::LeaseEnded(end) => {
+                let code = match end {
+                    LeaseEnd::Expired => Code::LeaseExpired,
+                    LeaseEnd::Revoked => Code::LeaseRevoked,
+                    LeaseEnd::Unavailable => Code::LeaseUnavailable,
+                };
+                Self::new(code, end.sentence()).closing()
             }
         }
     }

@@ -25,6 +25,7 @@ use super::body::{Link, RequestBody};
 use super::deadline::Deadline;
 use super::forward::ForwardError;
 use super::http1::{Http1, Sending};
+use super::tenure::Tenure;
 use super::tls;
 use super::turn;
 use crate::config::{self, ConnectionLimits, Protocol, Timeouts, UpstreamUrl};
@@ -147,6 +148,7 @@ impl Upstream {
         &self,
         request: Box<Request<RequestBody>>,
         timeouts: &Timeouts,
+        tenure: Option<&Tenure>,
     ) -> Result<Carried, ForwardError> {
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
@@ -162,8 +164,8 @@ impl Upstream {
             }
             server.address(&mut request, self.plan.protocol);
             let outcome = match self.plan.protocol {
-                Protocol::Http1 => self.send_http1(server, request, timeouts).await,
-                Protocol::Http2 => self.send_http2(server, request, timeouts).await,
+                Protocol::Http1 => self.send_http1(server, request, timeouts, tenure).await,
+                Protocol::Http2 => self.send_http2(server, request, timeouts, tenure).await,
             };
             match outcome {
                 Ok(carried) => return Ok(carried),
@@ -196,6 +198,7 @@ impl Upstream {
         server: &Rc<Server>,
         request: Box<Request<RequestBody>>,
         timeouts: &Timeouts,
+        tenure: Option<&Tenure>,
     ) -> Result<Carried, Unsent> {
         let mut request = request;
         // A parked connection may have died; it says so before a byte is written, which makes
@@ -212,7 +215,7 @@ impl Upstream {
                 },
             };
             let sent = turn::now();
-            match connection.send(request, sent, timeouts).await {
+            match connection.send(request, sent, timeouts, tenure).await {
                 Sending::Answered(response) => {
                     self.answered(fresh, sent);
                     let link = Link::Http1(Some((connection, Rc::clone(server))));
@@ -232,6 +235,7 @@ impl Upstream {
         server: &Rc<Server>,
         request: Box<Request<RequestBody>>,
         timeouts: &Timeouts,
+        tenure: Option<&Tenure>,
     ) -> Result<Carried, Unsent> {
         let mut request = request;
         for attempt in 0..2 {
@@ -244,7 +248,7 @@ impl Upstream {
                 Err(why) => return Err(Unsent::Connect(request, why)),
             };
             let sent = turn::now();
-            match connect::send_http2(&mut sender, request, sent, timeouts).await {
+            match connect::send_http2(&mut sender, request, sent, timeouts, tenure).await {
                 Sending::Answered(response) => {
                     self.answered(fresh, sent);
                     return Ok((response, Link::Http2(Deadline::default())));

@@ -19,6 +19,7 @@ use super::admission::Admission;
 use super::connection::Protocols;
 use super::decide::Decider;
 use super::decision::DecisionIds;
+use super::lease::{self, Leases};
 use super::listener;
 use super::upstream::{Upstream, UpstreamPlan};
 use crate::config::{ConnectionLimits, Timeouts};
@@ -68,6 +69,8 @@ pub(super) struct Worker {
     pub(super) timeouts: Timeouts,
     pub(super) protocols: Protocols,
     pub(super) ids: DecisionIds,
+    /// Under which everything here goes on that goes on after its decision.
+    pub(super) leases: Rc<Leases>,
     pub(super) drain: CancellationToken,
     pub(super) connections: TaskTracker,
     pub(super) shared: Arc<Shared>,
@@ -87,6 +90,7 @@ impl Worker {
             timeouts: shared.timeouts,
             protocols: Protocols::new(&shared.limits),
             ids: DecisionIds::new(shared.process, index),
+            leases: Leases::new(shared.decider.clone()),
             drain,
             connections: TaskTracker::new(),
             no_route: Arc::from(""),
@@ -126,9 +130,13 @@ async fn serve(
         standing.spawn_local(listener::accept(Rc::clone(&worker), listener, bound.tls));
     }
     standing.spawn_local(sweep(Rc::clone(&worker)));
+    // Apart from those that end with the drain: what is drained still goes on under its lease.
+    let mut watching = JoinSet::new();
+    watching.spawn_local(lease::look_after(Rc::clone(&worker.leases)));
     let worker = &worker;
     tokio::select! {
         () = worker.drain.cancelled() => {}
+        Some(_) = watching.join_next() => return Err(StartError::Stopped),
         Some(_) = standing.join_next() => {
             // They end with the drain only; a worker that no longer accepts must not look alive.
             if !worker.drain.is_cancelled() {
@@ -140,6 +148,8 @@ async fn serve(
     worker.connections.close();
     tokio::select! {
         () = worker.connections.wait() => {}
+        // Nobody looks after the leases any more, so nothing may go on.
+        Some(_) = watching.join_next() => {}
         () = sleep(worker.timeouts.drain) => {}
         () = cut.cancelled() => {}
     }

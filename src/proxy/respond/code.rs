@@ -27,6 +27,9 @@ pub enum Code {
     BadField,
     BadBody,
     BodyTimeout,
+    LeaseExpired,
+    LeaseRevoked,
+    LeaseUnavailable,
     TargetTooLong,
     HeadTooLarge,
     HttpVersion,
@@ -40,7 +43,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of a request's life.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::HttpVersion,
         Self::HeadTooLarge,
         Self::TargetTooLong,
@@ -68,6 +71,9 @@ impl Code {
         Self::UpstreamTimeout,
         Self::UpstreamFailed,
         Self::UpstreamBadResponse,
+        Self::LeaseExpired,
+        Self::LeaseRevoked,
+        Self::LeaseUnavailable,
     ];
 
     /// The name in answers, logs and metrics.
@@ -129,6 +135,12 @@ impl Code {
                 "The request body broke off or is not framed as HTTP demands."),
             Self::BodyTimeout => ("body-timeout", StatusCode::REQUEST_TIMEOUT, "request body too slow",
                 "No part of the request body came for the time that timeouts.idle allows."),
+            Self::LeaseExpired => ("lease-expired", StatusCode::UNAUTHORIZED, "token expired on the way",
+                "The token expired while the request was under way. The upstream may have acted on it; ask for a new token."),
+            Self::LeaseRevoked => ("lease-revoked", StatusCode::UNAUTHORIZED, "token revoked on the way",
+                "The token was revoked while the request was under way. The upstream may have acted on it; ask for a new token."),
+            Self::LeaseUnavailable => ("lease-unavailable", StatusCode::INTERNAL_SERVER_ERROR, "revocations unknown on the way",
+                "The store could not be read any more while the request was under way, so that usher let nothing go on. The upstream may have acted on it."),
             Self::TargetTooLong => ("target-too-long", StatusCode::URI_TOO_LONG, "target too long",
                 "Path and query are longer than limits.target_bytes."),
             Self::HeadTooLarge => ("head-too-large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head too large",

@@ -20,8 +20,10 @@ use super::Server;
 use crate::config::Timeouts;
 use crate::proxy::body::RequestBody;
 use crate::proxy::deadline::Deadline;
-use crate::proxy::http1::{Http1, Sending, failure, poll_head_deadline};
+use crate::proxy::forward::ForwardError;
+use crate::proxy::http1::{Http1, Sending, failure, poll_head_limits};
 use crate::proxy::socket::Socket;
+use crate::proxy::tenure::Tenure;
 use crate::proxy::tls;
 
 /// Why no connection could be used. Nothing of the request was sent.
@@ -130,14 +132,21 @@ pub(super) async fn send_http2(
     request: Box<Request<RequestBody>>,
     sent: Instant,
     timeouts: &Timeouts,
+    tenure: Option<&Tenure>,
 ) -> Sending {
     let upload = request.body().upload();
     let mut deadline = Deadline::default();
     let mut head = pin!(sender.try_send_request(*request));
-    let outcome = poll_fn(|cx| match head.as_mut().poll(cx) {
-        Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
-        Poll::Pending => {
-            poll_head_deadline(&mut deadline, upload.as_ref(), sent, timeouts, cx).map(Err)
+    let outcome = poll_fn(|cx| {
+        if let Some(end) = tenure.and_then(Tenure::ended) {
+            return Poll::Ready(Err(ForwardError::LeaseEnded(end)));
+        }
+        match head.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+            Poll::Pending => {
+                let upload = upload.as_ref();
+                poll_head_limits(&mut deadline, upload, sent, timeouts, tenure, cx).map(Err)
+            }
         }
     })
     .await;

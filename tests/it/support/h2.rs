@@ -160,6 +160,22 @@ impl H2Upstream {
         Self::start(Some(TlsAcceptor::from(identity.server(&["h2"])))).await
     }
 
+    /// One that answers without end, and reports of each request body that ends whether it was
+    /// whole.
+    pub(crate) async fn flooding() -> (Self, mpsc::UnboundedReceiver<bool>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (report, reports) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                tokio::spawn(flood(tcp, report.clone()));
+            }
+        });
+        let heads = Arc::default();
+        (Self { address, heads }, reports)
+    }
+
     async fn start(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -183,6 +199,34 @@ impl H2Upstream {
     pub(crate) fn heads(&self) -> Vec<Parts> {
         self.heads.lock().unwrap().clone()
     }
+}
+
+async fn flood(tcp: TcpStream, report: mpsc::UnboundedSender<bool>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut upload = request.into_body();
+        let report = report.clone();
+        tokio::spawn(async move {
+            let whole = loop {
+                match upload.frame().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => break false,
+                    None => break true,
+                }
+            };
+            // The test may be over.
+            let _told = report.send(whole);
+        });
+        let (feed, body) = fed();
+        tokio::spawn(async move {
+            let part = || Frame::data(Bytes::from_static(&[b'd'; 16 * 1024]));
+            while feed.send(part()).await.is_ok() {}
+        });
+        async move { Ok::<_, Infallible>(Response::new(body)) }
+    });
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(tcp), service);
+    // usher closes it when it ends.
+    let _ended = connection.await;
 }
 
 async fn echo(
