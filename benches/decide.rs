@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use usher::authority::{Authority, Request};
 use usher::authz::{Authorizer, Head};
 use usher::config::{self, Config};
+use usher::directory::Directory;
 use usher::macaroon::{
     Action, Bundle, Caveat, Limits, Resources, SigningKey, ThirdParty, Token, seal,
 };
@@ -187,7 +188,8 @@ fn authorize(c: &mut Criterion) {
         authority.follow().unwrap();
         let authority = Arc::new(authority);
         let metrics = Arc::new(Metrics::new());
-        let authorizer = Authorizer::new(config, Arc::clone(&authority), metrics);
+        let directory = Arc::new(Directory::open(&config.directory));
+        let authorizer = Authorizer::new(config, Arc::clone(&authority), directory, metrics);
         for (token, value) in headers(&authority) {
             let mut headers = HeaderMap::new();
             headers.insert(

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::authority::{Authority, Snapshot};
 use crate::config::Config;
+use crate::directory::Directory;
 use crate::macaroon::Text;
 use crate::metrics::Metrics;
 use crate::policy::{Access, AccessError, Fields, Rule};
@@ -36,6 +37,7 @@ use cache::VerificationCache;
 pub struct Authorizer {
     config: Arc<Config>,
     authority: Arc<Authority>,
+    directory: Arc<Directory>,
     location: Text,
     cache: VerificationCache,
     metrics: Arc<Metrics>,
@@ -138,12 +140,18 @@ impl Permit {
 
 impl Authorizer {
     /// An authorizer for one configuration, with an empty cache.
-    pub fn new(config: Arc<Config>, authority: Arc<Authority>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        authority: Arc<Authority>,
+        directory: Arc<Directory>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let location = authority.location().clone();
         let cache = VerificationCache::new(&config.cache);
         Self {
             config,
             authority,
+            directory,
             location,
             cache,
             metrics,
@@ -220,7 +228,7 @@ impl Authorizer {
             Rule::Public => return Err(Denial::NoRoute),
             Rule::Authenticated => {}
             rule @ Rule::Accesses(_) => {
-                said.accesses = match rule.accesses(&fields, &self.config.directory) {
+                said.accesses = match rule.accesses(&fields, &self.directory.view()) {
                     Ok(accesses) => accesses,
                     Err(error) => return Err(self.no_access(error, said)),
                 };
@@ -313,7 +321,7 @@ impl Authorizer {
                 Some(token) => decisive.push(*token),
                 None => {
                     let detail = explain::prohibited(usable, access, now);
-                    let public = self.config.directory.public_names() || !detail.hints_at_names;
+                    let public = self.config.directory.public_names || !detail.hints_at_names;
                     let told = if public {
                         &detail.text
                     } else {
@@ -332,7 +340,7 @@ impl Authorizer {
     fn no_access(&self, error: AccessError, said: &mut Decision<'_>) -> Denial {
         let text = error.to_string();
         said.reason = Some(text.as_str().into());
-        let public = self.config.directory.public_names();
+        let public = self.config.directory.public_names;
         match error {
             AccessError::UnknownName(_) if public => Denial::UnknownName(text.into()),
             AccessError::Contradiction(_) if public => Denial::Prohibited(text.into()),

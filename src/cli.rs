@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::authority::{Authority, AuthorityError};
 use crate::config::{self, Config, ConfigError};
 use crate::demo::DemoError;
+use crate::directory::Directory;
 use crate::macaroon::{AttenuateError, Defect, HeaderError, JsonError};
 use crate::proxy::StartError;
 
@@ -314,7 +315,9 @@ pub fn token(command: &TokenCommand, console: &mut Console<'_>) -> Result<Answer
     match command {
         TokenCommand::Create(args) => {
             let config = load(&args.config)?;
-            create::run(args, &config.directory, &open(&config, console)?, console)?;
+            let authority = open(&config, console)?;
+            let directory = Directory::open(&config.directory);
+            create::run(args, &directory.view(), &authority, console)?;
         }
         TokenCommand::Attenuate(args) => attenuate::run(args, console)?,
         TokenCommand::Inspect(args) => return inspect::run(args, console),
@@ -331,7 +334,8 @@ pub fn token(command: &TokenCommand, console: &mut Console<'_>) -> Result<Answer
         TokenCommand::List(args) => {
             let config = load(&args.config)?;
             let authority = open(&config, console)?;
-            ledger::run(args, &config.directory, &authority, console)?;
+            let directory = Directory::open(&config.directory);
+            ledger::run(args, &directory.view(), &authority, console)?;
         }
         TokenCommand::Discharge(args) => {
             let config = load(&args.config)?;

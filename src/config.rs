@@ -6,6 +6,7 @@
 
 mod compile;
 mod describe;
+mod directory;
 mod file;
 mod owned;
 mod problem;
@@ -18,12 +19,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::directory::Directory;
 use crate::macaroon::Limits;
-use crate::policy::{QueryKeys, Rule};
+use crate::policy::{NameTable, QueryKeys, Rule};
 use crate::route::RouteTable;
 
 pub use describe::describe;
+pub use directory::Directory;
 pub(crate) use file::to_json as yaml_to_json;
 pub(crate) use owned::is_owned;
 pub use problem::{ConfigError, Problem};
@@ -44,6 +45,19 @@ pub fn parse(text: &str, path: &Path) -> Result<(Config, Vec<Problem>), ConfigEr
     compile::compile(text, path)
 }
 
+/// Compiles a document of names with ids, in the words of the section `directory`; JSON will do,
+/// as it is YAML. Its names may belong to what is in the configuration (`fixed`), which they must
+/// not contradict, and to what is in the store (`stored`).
+pub fn parse_names(
+    text: &str,
+    path: &Path,
+    fixed: &NameTable,
+    stored: Option<&NameTable>,
+) -> Result<NameTable, ConfigError> {
+    let fixed = Some(fixed);
+    compile::compile_names(text, path, &compile::Others { fixed, stored })
+}
+
 /// A compiled configuration: nothing in it is left to parse, look up or default.
 #[derive(Debug)]
 pub struct Config {
@@ -53,7 +67,7 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// Where keys, issued tokens and revocations are kept.
     pub authority: Authority,
-    /// Names to ids.
+    /// Where names come by their ids.
     pub directory: Directory,
     /// Where permitted requests go; indexed by [`Route::upstream`].
     pub upstreams: Vec<Upstream>,

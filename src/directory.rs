@@ -1,149 +1,112 @@
 //! The directory: names in requests to the ids that caveats hold.
+//!
+//! Its sources are asked in this order, and a name that one of them has is not looked for in the
+//! next: the configuration, then the tables in the store.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
-use crate::policy::{AppIds, Found, Names, Owner};
+use crate::config;
+use crate::policy::{AppIds, Found, Holder, NameTable, Names, Owner, PERSONAL};
 
-/// Names known from the configuration.
-#[derive(Clone, Debug, Default)]
+/// The sources of one configuration, opened.
+#[derive(Debug)]
 pub struct Directory {
-    public_names: bool,
-    orgs: HashMap<Box<str>, u64>,
-    apps: HashMap<Box<str>, AppIds>,
-    machines: HashMap<Box<str>, AppIds>,
-    volumes: HashMap<Box<str>, AppIds>,
-    /// Organizations by cluster name; several may use one name.
-    clusters: HashMap<Box<str>, Vec<u64>>,
+    fixed: Arc<NameTable>,
 }
 
 impl Directory {
-    /// An empty directory. With `public_names` anyone with a usable token may learn that a name
-    /// is not taken (404); without it, that is answered like a name of somebody else (403).
-    pub fn new(public_names: bool) -> Self {
+    /// Opens the sources.
+    pub fn open(config: &config::Directory) -> Self {
         Self {
-            public_names,
-            ..Self::default()
+            fixed: Arc::clone(&config.names),
         }
     }
 
-    /// Whether unknown names are no secret.
-    pub fn public_names(&self) -> bool {
-        self.public_names
-    }
-
-    /// Adds an organization, unless the slug is taken.
-    #[must_use = "false says that the name is taken"]
-    pub fn add_org(&mut self, slug: &str, id: u64) -> bool {
-        insert(&mut self.orgs, slug, id)
-    }
-
-    /// Adds an app, unless the name is taken.
-    #[must_use = "false says that the name is taken"]
-    pub fn add_app(&mut self, name: &str, ids: AppIds) -> bool {
-        insert(&mut self.apps, name, ids)
-    }
-
-    /// Adds a machine of this app, unless the machine is known.
-    #[must_use = "false says that the machine is known"]
-    pub fn add_machine(&mut self, machine: &str, app: AppIds) -> bool {
-        insert(&mut self.machines, machine, app)
-    }
-
-    /// Adds a volume of this app, unless the volume is known.
-    #[must_use = "false says that the volume is known"]
-    pub fn add_volume(&mut self, volume: &str, app: AppIds) -> bool {
-        insert(&mut self.volumes, volume, app)
-    }
-
-    /// Adds a cluster of the organization with this id, unless it has one of this name.
-    #[must_use = "false says that the name is taken"]
-    pub fn add_cluster(&mut self, cluster: &str, org: u64) -> bool {
-        let orgs = self.clusters.entry(cluster.into()).or_default();
-        let new = !orgs.contains(&org);
-        if new {
-            orgs.push(org);
-        }
-        new
-    }
-
-    /// All organizations by slug, in no order.
-    pub fn orgs(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.orgs.iter().map(|(slug, id)| (&**slug, *id))
-    }
-
-    /// All apps by name, in no order.
-    pub fn apps(&self) -> impl Iterator<Item = (&str, AppIds)> {
-        self.apps.iter().map(|(name, ids)| (&**name, *ids))
+    /// What is known at one moment. Take it once for a request.
+    pub fn view(&self) -> View<'_> {
+        View { fixed: &self.fixed }
     }
 }
 
-impl Names for Directory {
+/// The directory at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    fixed: &'a NameTable,
+}
+
+impl<'a> View<'a> {
+    /// All organizations that are known by slug, in no order.
+    pub fn orgs(&self) -> impl Iterator<Item = (&'a str, u64)> {
+        self.tables().flat_map(NameTable::orgs)
+    }
+
+    /// All apps that are known by name, in no order.
+    pub fn apps(&self) -> impl Iterator<Item = (&'a str, AppIds)> {
+        self.tables().flat_map(NameTable::apps)
+    }
+
+    /// The slug of an organization.
+    pub fn org_name(&self, id: u64) -> Option<&'a str> {
+        self.tables().find_map(|table| table.org_name(id))
+    }
+
+    /// The name of an app.
+    pub fn app_name(&self, id: u64) -> Option<&'a str> {
+        self.tables().find_map(|table| table.app_name(id))
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &'a NameTable> {
+        std::iter::once(self.fixed)
+    }
+
+    /// An app may stand in one source, and what belongs to it in another.
+    fn app_of(&self, part: impl Fn(&NameTable) -> Option<u64>) -> Option<AppIds> {
+        let app = self.tables().find_map(part)?;
+        let org = self.tables().find_map(|table| table.app_org(app))?;
+        Some(AppIds { app, org })
+    }
+}
+
+impl Names for View<'_> {
     fn org(&self, slug: &str) -> Found<u64> {
-        self.orgs.get(slug).copied().into()
+        if slug == PERSONAL {
+            return Found::Absent;
+        }
+        self.tables().find_map(|table| table.org(slug)).into()
     }
 
     fn app(&self, name: &str) -> Found<AppIds> {
-        self.apps.get(name).copied().into()
+        self.tables().find_map(|table| table.app(name)).into()
     }
 
     fn machine(&self, id: &str) -> Found<AppIds> {
-        self.machines.get(id).copied().into()
+        self.app_of(|table| table.machine(id)).into()
     }
 
     fn volume(&self, id: &str) -> Found<AppIds> {
-        self.volumes.get(id).copied().into()
+        self.app_of(|table| table.volume(id)).into()
     }
 
     /// A name that two organizations use does not tell whose it is.
     fn cluster_org(&self, cluster: &str) -> Found<u64> {
-        match self.clusters.get(cluster).map(Vec::as_slice) {
-            Some([org]) => Found::Known(*org),
-            Some(_) | None => Found::Absent,
-        }
+        let mut orgs = self.tables().flat_map(|table| table.clusters(cluster));
+        let Some(first) = orgs.next() else {
+            return Found::Absent;
+        };
+        let same = orgs.all(|org| org == first);
+        same.then_some(*first).into()
     }
 
-    fn object(&self, _kind: &str, _id: &str) -> Found<Owner> {
-        Found::Absent
-    }
-}
-
-fn insert<V>(map: &mut HashMap<Box<str>, V>, name: &str, value: V) -> bool {
-    match map.entry(name.into()) {
-        Entry::Occupied(_) => false,
-        Entry::Vacant(entry) => {
-            entry.insert(value);
-            true
-        }
+    fn object(&self, kind: &str, id: &str) -> Found<Owner> {
+        let holder = self.tables().find_map(|table| table.object(kind, id));
+        let owner = match holder {
+            Some(Holder::App(app)) => self.app_of(|_| Some(app)).map(Owner::App),
+            Some(Holder::Org(org)) => Some(Owner::Org(org)),
+            None => None,
+        };
+        owner.into()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_given_once() {
-        let mut directory = Directory::new(true);
-        assert!(directory.add_org("acme", 1));
-        assert!(!directory.add_org("acme", 2));
-        assert_eq!(directory.org("acme"), Found::Known(1));
-        let app = |app| AppIds { app, org: 1 };
-        assert!(directory.add_machine("m1", app(7)));
-        assert!(!directory.add_machine("m1", app(8)));
-        assert_eq!(directory.machine("m1"), Found::Known(app(7)));
-        assert_eq!(directory.volume("m1"), Found::Absent);
-        assert!(directory.public_names());
-    }
-
-    #[test]
-    fn a_cluster_name_in_two_organizations_has_no_owner() {
-        let mut directory = Directory::new(false);
-        assert!(directory.add_cluster("primary", 1));
-        assert_eq!(directory.cluster_org("primary"), Found::Known(1));
-        assert!(!directory.add_cluster("primary", 1));
-        assert!(directory.add_cluster("primary", 2));
-        assert_eq!(directory.cluster_org("primary"), Found::Absent);
-        assert_eq!(directory.cluster_org("other"), Found::Absent);
-    }
-}
+mod tests;

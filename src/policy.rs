@@ -5,6 +5,7 @@ mod access;
 mod clear;
 mod graphql;
 mod json;
+mod name_table;
 mod names;
 mod rule;
 
@@ -12,6 +13,7 @@ pub use access::{Access, InvalidAccess};
 pub use clear::{Prohibition, Reason, clear, clear_presence, window};
 pub use graphql::{GraphQlFault, Root, RootField, root_fields};
 pub use json::{Json, JsonFault, Pointer};
+pub use name_table::{Holder, NameEntry, NameFault, NameTable};
 pub use names::{AppIds, Found, Lookup, LookupKind, Names, Noun, Owner, PERSONAL};
 pub use rule::{
     AccessError, AccessTemplate, Accesses, Condition, Field, Fields, Fixed, Org, QueryKeys, Rule,

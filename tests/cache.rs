@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use usher::authority::{Authority, Request, Revocation};
 use usher::authz::{Authorizer, Decision, Head};
 use usher::config::{self, Config};
+use usher::directory::Directory;
 use usher::macaroon::{
     Action, Bundle, Caveat, Limits, Resources, SigningKey, ThirdParty, Token, seal,
 };
@@ -76,9 +77,13 @@ impl Pair {
         let without = Arc::new(configuration(folder.path(), "{ bytes: 0B }"));
         let authority = Arc::new(Authority::open(&with.authority, START).unwrap());
         let metrics = Arc::new(Metrics::new());
+        let authorizer = |config: Arc<Config>, metrics| {
+            let directory = Arc::new(Directory::open(&config.directory));
+            Authorizer::new(config, Arc::clone(&authority), directory, metrics)
+        };
         Self {
-            cached: Authorizer::new(with, Arc::clone(&authority), Arc::clone(&metrics)),
-            plain: Authorizer::new(without, Arc::clone(&authority), Arc::new(Metrics::new())),
+            cached: authorizer(with, Arc::clone(&metrics)),
+            plain: authorizer(without, Arc::new(Metrics::new())),
             authority,
             metrics,
             _folder: folder,

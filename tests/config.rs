@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 use usher::config::{self, Config, Secret};
-use usher::policy::{Found, Names as _};
+use usher::policy::Holder;
 use usher::route::Target;
 
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -117,14 +117,18 @@ fn what_is_written_is_what_is_compiled() {
     assert_eq!(config.timeouts.connect.as_millis(), 300);
     assert_eq!(config.cache.bytes, 0);
     assert_eq!(config.threads.unwrap().get(), 2);
-    assert!(config.directory.public_names());
+    assert!(config.directory.public_names);
+    let names = &config.directory.names;
     // Ids that YAML would take for numbers keep their characters.
     for machine in ["148e1000000001", "91857310000000"] {
-        let app = config.directory.machine(machine).known().unwrap().app;
-        assert_eq!(app, 3001);
+        assert_eq!(names.machine(machine), Some(3001));
     }
-    assert_eq!(config.directory.cluster_org("pg1"), Found::Known(2001));
-    assert_eq!(config.directory.cluster_org("primary"), Found::Absent);
+    assert_eq!(names.clusters("pg1"), [2001]);
+    assert_eq!(names.clusters("primary"), [2001, 2002]);
+    assert_eq!(names.org("D307G1NJ=="), Some(2001));
+    assert_eq!(names.app("QXBwOjMwMDE"), names.app("web"));
+    assert_eq!(names.object("release", "rel_1"), Some(Holder::App(3001)));
+    assert_eq!(names.object("postgres", "pg-1"), Some(Holder::Org(2002)));
     let list = config.routes.iter().find(|r| r.name == "machines.list");
     let names: Vec<_> = list.unwrap().query.names.iter().map(|n| &**n).collect();
     assert_eq!(names, ["metadata.*", "region", "include_leases"]);

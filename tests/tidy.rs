@@ -18,8 +18,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("route", &[]),
     ("policy", &["macaroon", "route"]),
     // Shared state.
-    ("config", &["macaroon", "route", "policy", "directory"]),
-    ("directory", &["policy"]),
+    ("config", &["macaroon", "route", "policy"]),
+    ("directory", &["policy", "config"]),
     ("metrics", &["macaroon", "config"]),
     ("peer", &["config"]),
     ("clock", &[]),

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::text::{moment, printable, span};
 use super::{CliError, Console, Create, names, usage};
 use crate::authority::{Authority, Grant, Kind, Window};
-use crate::directory::Directory;
+use crate::directory::View;
 use crate::macaroon::{Bundle, Caveat, Text, Token, caveats_to_json, describe};
 
 pub(super) fn run(
     args: &Create,
-    directory: &Directory,
+    directory: &View<'_>,
     authority: &Authority,
     console: &mut Console<'_>,
 ) -> Result<(), CliError> {
@@ -104,7 +104,7 @@ fn in_json(
     kind: &Kind,
     window: Window,
     bundle: &Bundle,
-    directory: &Directory,
+    directory: &View<'_>,
 ) -> Value {
     let (discharges, tokens): (Vec<_>, Vec<_>) = bundle.tokens.iter().partition(|t| t.is_proof());
     let mut orgs: Vec<String> = kind

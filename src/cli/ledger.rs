@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use super::text::{moment, table};
 use super::{CliError, Console, List, names};
 use crate::authority::{Authority, Issued, Snapshot};
-use crate::directory::Directory;
+use crate::directory::View;
 
 pub(super) fn run(
     args: &List,
-    directory: &Directory,
+    directory: &View<'_>,
     authority: &Authority,
     console: &mut Console<'_>,
 ) -> Result<(), CliError> {
@@ -58,7 +58,7 @@ fn state(token: &Issued, snapshot: &Snapshot, now: i64) -> &'static str {
     }
 }
 
-fn in_json(token: &Issued, directory: &Directory, snapshot: &Snapshot, now: i64) -> Value {
+fn in_json(token: &Issued, directory: &View<'_>, snapshot: &Snapshot, now: i64) -> Value {
     json!({
         "id": token.uuid.to_string(),
         "kind": token.kind,

@@ -5,11 +5,11 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::config::{distance, is_near};
-use crate::directory::Directory;
+use crate::directory::View;
 use crate::policy::{AppIds, Names as _};
 
 /// The id of an organization.
-pub(super) fn org(directory: &Directory, slug: &str) -> Result<u64, UnknownName> {
+pub(super) fn org(directory: &View<'_>, slug: &str) -> Result<u64, UnknownName> {
     directory.org(slug).known().ok_or_else(|| UnknownName {
         noun: "organization",
         name: slug.to_owned(),
@@ -18,7 +18,7 @@ pub(super) fn org(directory: &Directory, slug: &str) -> Result<u64, UnknownName>
 }
 
 /// The ids of an app.
-pub(super) fn app(directory: &Directory, name: &str) -> Result<AppIds, UnknownName> {
+pub(super) fn app(directory: &View<'_>, name: &str) -> Result<AppIds, UnknownName> {
     directory.app(name).known().ok_or_else(|| UnknownName {
         noun: "app",
         name: name.to_owned(),
@@ -27,19 +27,15 @@ pub(super) fn app(directory: &Directory, name: &str) -> Result<AppIds, UnknownNa
 }
 
 /// The slug of an organization, else its id.
-pub(super) fn org_name(directory: &Directory, id: u64) -> String {
-    directory
-        .orgs()
-        .find(|(_, known)| *known == id)
-        .map_or_else(|| id.to_string(), |(slug, _)| slug.to_owned())
+pub(super) fn org_name(directory: &View<'_>, id: u64) -> String {
+    let slug = directory.org_name(id);
+    slug.map_or_else(|| id.to_string(), str::to_owned)
 }
 
 /// The name of an app, else its id.
-pub(super) fn app_name(directory: &Directory, id: u64) -> String {
-    directory
-        .apps()
-        .find(|(_, known)| known.app == id)
-        .map_or_else(|| id.to_string(), |(name, _)| name.to_owned())
+pub(super) fn app_name(directory: &View<'_>, id: u64) -> String {
+    let name = directory.app_name(id);
+    name.map_or_else(|| id.to_string(), str::to_owned)
 }
 
 /// A name that the configuration's directory does not have.

@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::{CliError, ConfigFile, Console};
 use crate::authority::Authority;
 use crate::authz::Authorizer;
+use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::proxy::Server;
 use crate::shutdown::Shutdown;
@@ -38,6 +39,7 @@ pub(crate) fn open(
     let authorizer = Authorizer::new(
         Arc::clone(&config),
         Arc::clone(&authority),
+        Arc::new(Directory::open(&config.directory)),
         Arc::clone(&metrics),
     );
     let server = Server::open(&config, Arc::new(authorizer), metrics)?;

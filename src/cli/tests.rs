@@ -3,6 +3,7 @@ mod minting;
 
 use std::cell::Cell;
 use std::fs;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +16,7 @@ use super::*;
 use crate::config::Authority as AuthorityConfig;
 use crate::directory::Directory;
 use crate::macaroon::{Action, Bundle, Caveat, Limits, SigningKey, Token};
-use crate::policy::AppIds;
+use crate::policy::NameTable;
 
 const NOW: i64 = 1_764_000_000;
 
@@ -63,14 +64,14 @@ impl World {
             seal_key: config::Secret::File(seal_key),
             third_parties: third_parties.collect(),
         };
-        let mut directory = Directory::new(true);
-        assert!(directory.add_org("acme", 2001));
-        assert!(directory.add_org("beta", 2002));
-        let web = AppIds {
-            app: 3001,
-            org: 2001,
-        };
-        assert!(directory.add_app("web", web));
+        let names = "
+            orgs: [ { slug: acme, id: 2001 }, { slug: beta, id: 2002 } ]
+            apps: [ { name: web, id: 3001, org: acme } ]";
+        let names = config::parse_names(names, Path::new("names"), &NameTable::default(), None);
+        let directory = Directory::open(&config::Directory {
+            names: Arc::new(names.unwrap()),
+            ..config::Directory::default()
+        });
         Self {
             authority: Authority::open(&config, NOW).unwrap(),
             dir,
@@ -108,7 +109,7 @@ impl World {
 
     fn dispatch(&self, line: &[&str], console: &mut Console<'_>) -> Result<Answer, CliError> {
         let cli = Cli::try_parse_from([&["usher"], line].concat())?;
-        let (authority, directory) = (&self.authority, &self.directory);
+        let (authority, directory) = (&self.authority, &self.directory.view());
         let limits = &Limits::DEFAULT;
         match &cli.command {
             Command::Token(TokenCommand::Create(args)) => {

@@ -11,12 +11,38 @@ use super::file::{Document, Node, NodeId, Value};
 use super::problem::{ConfigError, Fault, Problem};
 use super::scalar;
 use super::section::{Report, Section, all, items, read, text};
+use crate::policy::NameTable;
+
+pub(super) use names::Others;
+
 use super::{
     Authority, Config, Credential, Listener, Protocol, Secret, ThirdParty, TlsIdentity, Upstream,
 };
 
 /// Compiles the text of the file at `path`; the second part of the answer are warnings.
 pub(super) fn compile(text: &str, path: &Path) -> Result<(Config, Vec<Problem>), ConfigError> {
+    let base = path.parent().unwrap_or(Path::new(""));
+    read_document(text, path, |root, report| {
+        Compiler { base, report }.config(root)
+    })
+}
+
+/// Compiles a document of names alone.
+pub(super) fn compile_names(
+    text: &str,
+    path: &Path,
+    others: &Others<'_>,
+) -> Result<NameTable, ConfigError> {
+    let read = |root: &Node, report: &mut Report| Some(names::document(root, others, report));
+    read_document(text, path, read).map(|(names, _warnings)| names)
+}
+
+/// Reads a text with `compile`; what that reports is located in the text.
+fn read_document<T>(
+    text: &str,
+    path: &Path,
+    compile: impl FnOnce(&Node, &mut Report) -> Option<T>,
+) -> Result<(T, Vec<Problem>), ConfigError> {
     let document = Document::parse(text).map_err(|malformed| {
         ConfigError::Invalid(vec![Problem {
             file: path.to_owned(),
@@ -27,12 +53,7 @@ pub(super) fn compile(text: &str, path: &Path) -> Result<(Config, Vec<Problem>),
         }])
     })?;
     let mut report = Report::default();
-    let base = path.parent().unwrap_or(Path::new(""));
-    let config = Compiler {
-        base,
-        report: &mut report,
-    }
-    .config(document.root());
+    let compiled = compile(document.root(), &mut report);
     let locate = |mut found: Vec<(NodeId, Fault)>| -> Vec<Problem> {
         found.sort_by_key(|(at, _)| *at);
         let problem = |(at, fault): (NodeId, Fault)| {
@@ -47,8 +68,8 @@ pub(super) fn compile(text: &str, path: &Path) -> Result<(Config, Vec<Problem>),
         };
         found.into_iter().map(problem).collect()
     };
-    match config {
-        Some(config) if report.errors.is_empty() => Ok((config, locate(report.warnings))),
+    match compiled {
+        Some(compiled) if report.errors.is_empty() => Ok((compiled, locate(report.warnings))),
         Some(_) | None => Err(ConfigError::Invalid(locate(report.errors))),
     }
 }
@@ -66,7 +87,7 @@ impl Compiler<'_> {
         let listeners = self.listeners(&section);
         let admin = self.admin(&section);
         let authority = self.authority(&section);
-        let directory = names::directory(section.find("directory"), self.report);
+        let directory = self.directory(section.find("directory"));
         let (upstreams, names) = self.upstreams(&section);
         let routes = routes::routes(&section, &names, self.report);
         let limits = bounds::limits(&section, self.report);
@@ -79,7 +100,7 @@ impl Compiler<'_> {
             listeners: listeners?,
             admin: admin?,
             authority: authority?,
-            directory,
+            directory: directory?,
             upstreams: upstreams?,
             table,
             routes,

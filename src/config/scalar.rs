@@ -115,6 +115,16 @@ pub(super) fn id(text: &str) -> Result<String, Fault> {
     Err(Fault::new(message).hint(format!("use {}", Alphabet::Id.describe())))
 }
 
+/// Another name for something, as it occurs in bodies: a global id of GraphQL may be base64.
+pub(super) fn alias(text: &str) -> Result<String, Fault> {
+    let visible = text.bytes().all(|b| b.is_ascii_graphic());
+    if visible && (1..=MAX_ALIAS).contains(&text.len()) {
+        return Ok(text.to_owned());
+    }
+    Err(Fault::new(format!("`{text}` can never occur in a request"))
+        .hint(format!("use up to {MAX_ALIAS} visible ASCII characters")))
+}
+
 /// A method that a route can have.
 pub(super) fn method(text: &str) -> Result<Method, Fault> {
     let known = METHODS.iter().find(|method| method.as_str() == text);
@@ -193,6 +203,9 @@ const METHODS: [Method; 7] = [
 
 /// Bytes of a name, inclusive: it is a metric label.
 const MAX_NAME: usize = 64;
+
+/// Bytes of an alias, inclusive.
+const MAX_ALIAS: usize = 256;
 
 /// 366 days.
 const MAX_DURATION_MILLIS: u64 = 366 * 86_400_000;

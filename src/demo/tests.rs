@@ -11,6 +11,7 @@ use super::*;
 use crate::authority::Authority;
 use crate::authz::{Authorizer, Denial, Head};
 use crate::config::{self, Config};
+use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::policy::{AppIds, Found, Names as _};
 
@@ -45,8 +46,9 @@ fn every_address_goes_to_its_own_place() {
 #[test]
 fn the_directory_knows_what_the_upstream_plays() {
     let config = compiled(TEMPLATE, Path::new("demo.yaml"));
-    let directory = &config.directory;
-    assert!(directory.public_names());
+    assert!(config.directory.public_names);
+    let directory = Directory::open(&config.directory);
+    let directory = directory.view();
     assert_eq!(directory.apps().count(), APPS.len());
     for app in &APPS {
         let (slug, org) = app.org;
@@ -83,7 +85,8 @@ fn the_tokens_may_what_the_matrix_says() {
         "wireguard",
     ];
     assert_eq!(names, kinds);
-    let authorizer = Authorizer::new(config, authority, Arc::new(Metrics::new()));
+    let directory = Arc::new(Directory::open(&config.directory));
+    let authorizer = Authorizer::new(config, authority, directory, Arc::new(Metrics::new()));
     let status = |method: &str, target: &str, header: &str| {
         let mut headers = HeaderMap::new();
         let value = HeaderValue::from_str(header).unwrap();

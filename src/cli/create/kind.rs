@@ -2,13 +2,13 @@
 
 use super::super::{CliError, Create, TokenKind, names, usage};
 use crate::authority::Kind;
-use crate::directory::Directory;
+use crate::directory::View;
 use crate::macaroon::{Command, Text};
 use crate::policy::AppIds;
 
 /// The kind with its ids. An argument that the kind has no use for is refused: its absence from
 /// the token would be noticed too late.
-pub(super) fn kind(args: &Create, directory: &Directory) -> Result<Kind, CliError> {
+pub(super) fn kind(args: &Create, directory: &View<'_>) -> Result<Kind, CliError> {
     refuse_unused(args)?;
     match args.kind {
         TokenKind::Auth => Ok(Kind::Auth {
@@ -89,7 +89,7 @@ fn refuse_unused(args: &Create) -> Result<(), CliError> {
 
 /// The organizations of a user, each with whether they are its admin: in the order given, those
 /// that are named by --admin alone behind the others.
-fn memberships(args: &Create, directory: &Directory) -> Result<Vec<(u64, bool)>, CliError> {
+fn memberships(args: &Create, directory: &View<'_>) -> Result<Vec<(u64, bool)>, CliError> {
     let members = distinct_orgs(&args.org, directory)?;
     let admins = distinct_orgs(&args.admin, directory)?;
     let only_admins = admins.iter().filter(|id| !members.contains(id));
@@ -103,7 +103,7 @@ fn memberships(args: &Create, directory: &Directory) -> Result<Vec<(u64, bool)>,
     Ok(orgs)
 }
 
-fn distinct_orgs(slugs: &[String], directory: &Directory) -> Result<Vec<u64>, CliError> {
+fn distinct_orgs(slugs: &[String], directory: &View<'_>) -> Result<Vec<u64>, CliError> {
     let mut ids = Vec::new();
     for slug in slugs {
         let id = names::org(directory, slug)?;
@@ -117,7 +117,7 @@ fn distinct_orgs(slugs: &[String], directory: &Directory) -> Result<Vec<u64>, Cl
     Ok(ids)
 }
 
-fn only_org(args: &Create, directory: &Directory) -> Result<u64, CliError> {
+fn only_org(args: &Create, directory: &View<'_>) -> Result<u64, CliError> {
     match args.org.as_slice() {
         [slug] => Ok(names::org(directory, slug)?),
         _ => Err(usage("which organization is it for? add --org SLUG")),
@@ -125,7 +125,7 @@ fn only_org(args: &Create, directory: &Directory) -> Result<u64, CliError> {
 }
 
 /// The app, which must belong to the organization where one is named.
-fn app(args: &Create, directory: &Directory) -> Result<AppIds, CliError> {
+fn app(args: &Create, directory: &View<'_>) -> Result<AppIds, CliError> {
     let Some(name) = &args.app else {
         return Err(usage("which app is it for? add --app NAME"));
     };

@@ -1,183 +1,328 @@
-//! The static directory.
+//! Names with their ids, in the configuration and in documents to import.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::{Node, Report, Section, items, read, scalar};
+use super::{Compiler, Node, Report, Section, items, read, scalar};
+use crate::config::Directory;
 use crate::config::problem::Fault;
-use crate::directory::Directory;
-use crate::policy::{AppIds, Names as _, PERSONAL};
+use crate::policy::{Holder, NameEntry, NameFault, NameTable, PERSONAL};
 
-/// Compiles the section; problems are in the report.
-pub(super) fn directory(node: Option<&Node>, report: &mut Report) -> Directory {
-    let section = node.and_then(|n| Section::open(n, "`directory`", &KNOWN, &LATER, report));
-    let Some(section) = section else {
-        return Directory::default();
-    };
-    let public = section.read_or("public_names", false, report, scalar::boolean);
-    let mut directory = Directory::new(public.unwrap_or_default());
-    let mut slugs: HashMap<u64, String> = HashMap::new();
-    for node in list(&section, "orgs", report) {
-        add_org(node, &mut directory, &mut slugs, report);
+impl Compiler<'_> {
+    /// Compiles the section `directory`.
+    pub(super) fn directory(&mut self, node: Option<&Node>) -> Option<Directory> {
+        let Some(node) = node else {
+            return Some(Directory::default());
+        };
+        let known: Vec<&str> = LISTS.into_iter().chain(SETTINGS).collect();
+        let section = Section::open(node, "`directory`", &known, &LATER, self.report)?;
+        let public = section.read_or("public_names", false, self.report, scalar::boolean);
+        let names = names(&section, &Others::default(), self.report);
+        Some(Directory {
+            public_names: public?,
+            names: Arc::new(names),
+        })
     }
-    let mut apps: HashMap<u64, String> = HashMap::new();
-    for node in list(&section, "apps", report) {
-        add_app(node, &mut directory, &slugs, &mut apps, report);
-    }
-    let app = |directory: &Directory, name: &str| directory.app(name).known();
-    let part = |add: fn(&mut Directory, &str, AppIds) -> bool, noun| Part {
-        key: "id",
-        noun,
-        parent: "app",
-        parents: apps.values().cloned().collect(),
-        resolve: app,
-        add,
-    };
-    for node in list(&section, "machines", report) {
-        part(Directory::add_machine, "a machine").add(node, &mut directory, report);
-    }
-    for node in list(&section, "volumes", report) {
-        part(Directory::add_volume, "a volume").add(node, &mut directory, report);
-    }
-    let cluster = Part {
-        key: "name",
-        noun: "a cluster",
-        parent: "org",
-        parents: slugs.into_values().collect(),
-        resolve: |directory: &Directory, slug: &str| directory.org(slug).known(),
-        add: Directory::add_cluster,
-    };
-    for node in list(&section, "clusters", report) {
-        cluster.add(node, &mut directory, report);
-    }
-    directory
 }
 
-const KNOWN: [&str; 6] = [
-    "orgs",
-    "apps",
-    "machines",
-    "volumes",
-    "clusters",
-    "public_names",
-];
-
-const LATER: [&str; 2] = ["http", "store"];
-
-fn list<'d>(section: &Section<'d>, key: &str, report: &mut Report) -> &'d [Node] {
-    let nodes = section
-        .find(key)
-        .and_then(|node| items(node, &format!("`{key}`"), report));
-    nodes.unwrap_or_default()
+/// Compiles a document of nothing but names; problems are in the report.
+pub(super) fn document(root: &Node, others: &Others<'_>, report: &mut Report) -> NameTable {
+    let section = Section::open(root, "a directory", &LISTS, &[], report);
+    section.map_or_else(NameTable::default, |section| {
+        names(&section, others, report)
+    })
 }
 
-fn add_org(
-    node: &Node,
-    directory: &mut Directory,
-    slugs: &mut HashMap<u64, String>,
-    report: &mut Report,
-) {
-    let Some(section) = Section::open(node, "an organization", &["slug", "id"], &[], report) else {
-        return;
+/// What there is besides the lists that are compiled.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::config) struct Others<'a> {
+    /// The names of the configuration: they come first, so they must not be contradicted.
+    pub(in crate::config) fixed: Option<&'a NameTable>,
+    /// The names in the store.
+    pub(in crate::config) stored: Option<&'a NameTable>,
+}
+
+impl<'a> Others<'a> {
+    fn each(self) -> impl Iterator<Item = &'a NameTable> {
+        self.stored.into_iter().chain(self.fixed)
+    }
+}
+
+const LISTS: [&str; 6] = ["orgs", "apps", "machines", "volumes", "clusters", "objects"];
+
+const SETTINGS: [&str; 1] = ["public_names"];
+
+const LATER: [&str; 2] = ["store", "http"];
+
+fn names(section: &Section<'_>, others: &Others<'_>, report: &mut Report) -> NameTable {
+    let mut names = Names {
+        table: NameTable::default(),
+        others: *others,
+        report,
     };
-    let slug = section.read("slug", report, |text| {
-        if text == PERSONAL {
-            let message = "`personal` means another organization for each user";
-            return Err(Fault::new(message).hint("give the organization's own slug"));
+    names.each(section, "orgs", Names::org);
+    names.each(section, "apps", Names::app);
+    names.each(section, "machines", |names, node| {
+        let entry = |id, app| NameEntry::Machine { id, app };
+        names.part(node, "machine", NameTable::machine, entry);
+    });
+    names.each(section, "volumes", |names, node| {
+        let entry = |id, app| NameEntry::Volume { id, app };
+        names.part(node, "volume", NameTable::volume, entry);
+    });
+    names.each(section, "clusters", Names::cluster);
+    names.each(section, "objects", Names::object);
+    names.table
+}
+
+struct Names<'a> {
+    table: NameTable,
+    others: Others<'a>,
+    report: &'a mut Report,
+}
+
+impl Names<'_> {
+    fn each(&mut self, section: &Section<'_>, key: &str, read: impl Fn(&mut Self, &Node)) {
+        let nodes = section
+            .find(key)
+            .and_then(|node| items(node, &format!("`{key}`"), self.report));
+        for node in nodes.unwrap_or_default() {
+            read(self, node);
         }
-        scalar::id(text)
-    });
-    let id = numeric_id(&section, slugs, report);
-    let (Some(slug), Some(id)) = (slug, id) else {
-        return;
-    };
-    if directory.add_org(&slug, id) {
-        slugs.insert(id, slug);
-    } else {
-        taken(&section, "slug", "the organization", &slug, report);
     }
-}
 
-fn add_app(
-    node: &Node,
-    directory: &mut Directory,
-    slugs: &HashMap<u64, String>,
-    apps: &mut HashMap<u64, String>,
-    report: &mut Report,
-) {
-    let Some(section) = Section::open(node, "an app", &["name", "id", "org"], &[], report) else {
-        return;
-    };
-    let name = section.read("name", report, scalar::id);
-    let app = numeric_id(&section, apps, report);
-    let known = || slugs.values().map(String::as_str);
-    let org = section.read("org", report, |slug| {
-        let org = directory.org(slug).known();
-        org.ok_or_else(|| unknown("org", slug, known()))
-    });
-    let (Some(name), Some(app), Some(org)) = (name, app, org) else {
-        return;
-    };
-    if directory.add_app(&name, AppIds { app, org }) {
-        apps.insert(app, name);
-    } else {
-        taken(&section, "name", "the app", &name, report);
-    }
-}
-
-/// Something that has one owner.
-struct Part<R, T> {
-    key: &'static str,
-    noun: &'static str,
-    parent: &'static str,
-    parents: Vec<String>,
-    resolve: R,
-    add: fn(&mut Directory, &str, T) -> bool,
-}
-
-impl<R: Fn(&Directory, &str) -> Option<T>, T> Part<R, T> {
-    fn add(&self, node: &Node, directory: &mut Directory, report: &mut Report) {
-        let known = [self.key, self.parent];
-        let Some(section) = Section::open(node, self.noun, &known, &[], report) else {
+    fn org(&mut self, node: &Node) {
+        let known = ["slug", "id", "aliases"];
+        let Some(section) = Section::open(node, "an organization", &known, &[], self.report) else {
             return;
         };
-        let id = section.read(self.key, report, scalar::id);
-        let parents = || self.parents.iter().map(String::as_str);
-        let parent = section.read(self.parent, report, |name| {
-            (self.resolve)(directory, name).ok_or_else(|| unknown(self.parent, name, parents()))
+        let slug = section.read("slug", self.report, |text| {
+            if text == PERSONAL {
+                let message = "`personal` means another organization for each user";
+                return Err(Fault::new(message).hint("give the organization's own slug"));
+            }
+            scalar::id(text)
         });
-        let (Some(id), Some(parent)) = (id, parent) else {
+        let id = section.read("id", self.report, scalar::numeric_id);
+        let aliases = self.aliases(&section);
+        let (Some(slug), Some(id)) = (slug, id) else {
             return;
         };
-        if !(self.add)(directory, &id, parent) {
-            taken(&section, self.key, self.noun, &id, report);
+        if let Some(fixed) = self.others.fixed {
+            let same = fixed.org_name(id) == Some(&slug);
+            let free = fixed.org(&slug).is_none() && fixed.org_name(id).is_none();
+            if !same && !free {
+                self.contradicts(&section, "slug", "organization", &slug);
+                return;
+            }
+        }
+        let entry = NameEntry::Org {
+            slug: slug.as_str().into(),
+            id,
+        };
+        if self.add(&section, "slug", "the organization", &slug, entry) {
+            for (node, alias) in aliases {
+                let entry = NameEntry::OrgAlias {
+                    alias: alias.as_str().into(),
+                    org: id,
+                };
+                let fixed = self.others.fixed.and_then(|fixed| fixed.org(&alias));
+                self.add_alias(node, &alias, entry, fixed.is_some_and(|org| org != id));
+            }
         }
     }
-}
 
-/// A numeric id that no other name has. 0 stands for collections.
-fn numeric_id(
-    section: &Section<'_>,
-    taken: &HashMap<u64, String>,
-    report: &mut Report,
-) -> Option<u64> {
-    let node = section.need("id", report)?;
-    let id = read(node, report, scalar::numeric_id)?;
-    if let Some(name) = taken.get(&id) {
-        let fault = Fault::new(format!("`{name}` has the id {id} already"));
-        report.error(node.id, fault);
-        return None;
+    fn app(&mut self, node: &Node) {
+        let known = ["name", "id", "org", "aliases"];
+        let Some(section) = Section::open(node, "an app", &known, &[], self.report) else {
+            return;
+        };
+        let name = section.read("name", self.report, scalar::id);
+        let id = section.read("id", self.report, scalar::numeric_id);
+        let org = self.org_of(&section);
+        let aliases = self.aliases(&section);
+        let (Some(name), Some(id), Some(org)) = (name, id, org) else {
+            return;
+        };
+        if let Some(fixed) = self.others.fixed {
+            let same = fixed.app_name(id) == Some(&name) && fixed.app_org(id) == Some(org);
+            let free = fixed.app(&name).is_none() && fixed.app_name(id).is_none();
+            if !same && !free {
+                self.contradicts(&section, "name", "app", &name);
+                return;
+            }
+        }
+        let entry = NameEntry::App {
+            name: name.as_str().into(),
+            id,
+            org,
+        };
+        if self.add(&section, "name", "the app", &name, entry) {
+            for (node, alias) in aliases {
+                let entry = NameEntry::AppAlias {
+                    alias: alias.as_str().into(),
+                    app: id,
+                };
+                let fixed = self.others.fixed.and_then(|fixed| fixed.app(&alias));
+                self.add_alias(node, &alias, entry, fixed.is_some_and(|ids| ids.app != id));
+            }
+        }
     }
-    Some(id)
-}
 
-fn taken(section: &Section<'_>, key: &str, noun: &str, name: &str, report: &mut Report) {
-    let at = section.find(key).map_or(section.id, |node| node.id);
-    report.error(at, Fault::new(format!("{noun} `{name}` is given twice")));
+    /// Something that belongs to one app.
+    fn part(
+        &mut self,
+        node: &Node,
+        noun: &str,
+        known: fn(&NameTable, &str) -> Option<u64>,
+        entry: impl Fn(Box<str>, u64) -> NameEntry,
+    ) {
+        let what = format!("a {noun}");
+        let Some(section) = Section::open(node, &what, &["id", "app"], &[], self.report) else {
+            return;
+        };
+        let id = section.read("id", self.report, scalar::id);
+        let app = self.app_of(&section);
+        let (Some(id), Some(app)) = (id, app) else {
+            return;
+        };
+        let fixed = self.others.fixed.and_then(|fixed| known(fixed, &id));
+        if fixed.is_some_and(|owner| owner != app) {
+            self.contradicts(&section, "id", noun, &id);
+        } else {
+            let entry = entry(id.as_str().into(), app);
+            self.add(&section, "id", &what, &id, entry);
+        }
+    }
+
+    fn cluster(&mut self, node: &Node) {
+        let noun = "a cluster";
+        let Some(section) = Section::open(node, noun, &["name", "org"], &[], self.report) else {
+            return;
+        };
+        let name = section.read("name", self.report, scalar::id);
+        let org = self.org_of(&section);
+        if let (Some(name), Some(org)) = (name, org) {
+            let entry = NameEntry::Cluster {
+                name: name.as_str().into(),
+                org,
+            };
+            self.add(&section, "name", noun, &name, entry);
+        }
+    }
+
+    fn object(&mut self, node: &Node) {
+        let known = ["kind", "id", "app", "org"];
+        let Some(section) = Section::open(node, "an object", &known, &[], self.report) else {
+            return;
+        };
+        let kind = section.read("kind", self.report, scalar::name);
+        let id = section.read("id", self.report, scalar::alias);
+        let holder = match (section.find("app"), section.find("org")) {
+            (Some(_), None) => self.app_of(&section).map(Holder::App),
+            (None, Some(_)) => self.org_of(&section).map(Holder::Org),
+            (Some(_), Some(_)) | (None, None) => {
+                let message = "an object belongs either to an app or to an organization";
+                let hint = "give one of `app` and `org`; an app tells its organization";
+                self.report
+                    .error(section.id, Fault::new(message).hint(hint));
+                None
+            }
+        };
+        let (Some(kind), Some(id), Some(holder)) = (kind, id, holder) else {
+            return;
+        };
+        let fixed = self.others.fixed.and_then(|fixed| fixed.object(&kind, &id));
+        if fixed.is_some_and(|owner| owner != holder) {
+            self.contradicts(&section, "id", &kind, &id);
+        } else {
+            let noun = format!("the {kind}");
+            let entry = NameEntry::Object {
+                kind: kind.as_str().into(),
+                id: id.as_str().into(),
+                holder,
+            };
+            self.add(&section, "id", &noun, &id, entry);
+        }
+    }
+
+    /// The organization that `org` names.
+    fn org_of(&mut self, section: &Section<'_>) -> Option<u64> {
+        let (table, others) = (&self.table, self.others);
+        let tables = || std::iter::once(table).chain(others.each());
+        section.read("org", self.report, |slug| {
+            let known = tables().find_map(|table| table.org(slug));
+            known.ok_or_else(|| {
+                let slugs = tables().flat_map(NameTable::orgs);
+                unknown("org", slug, slugs.map(|(slug, _)| slug))
+            })
+        })
+    }
+
+    /// The app that `app` names.
+    fn app_of(&mut self, section: &Section<'_>) -> Option<u64> {
+        let (table, others) = (&self.table, self.others);
+        let tables = || std::iter::once(table).chain(others.each());
+        section.read("app", self.report, |name| {
+            let known = tables().find_map(|table| table.app(name));
+            known.map(|ids| ids.app).ok_or_else(|| {
+                let apps = tables().flat_map(NameTable::apps);
+                unknown("app", name, apps.map(|(name, _)| name))
+            })
+        })
+    }
+
+    /// Other names, each with its place.
+    fn aliases<'d>(&mut self, section: &Section<'d>) -> Vec<(&'d Node, String)> {
+        let nodes = section
+            .find("aliases")
+            .and_then(|node| items(node, "`aliases`", self.report));
+        let alias = |node| Some((node, read(node, self.report, scalar::alias)?));
+        nodes.unwrap_or_default().iter().filter_map(alias).collect()
+    }
+
+    /// Whether the entry is taken in; if not, it is reported at `key`.
+    fn add(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        noun: &str,
+        name: &str,
+        entry: NameEntry,
+    ) -> bool {
+        let at = |key| section.find(key).map_or(section.id, |node| node.id);
+        match self.table.add(entry) {
+            Ok(()) => return true,
+            Err(NameFault::IdTaken(other)) => {
+                let message = format!("`{other}` has that id already");
+                self.report.error(at("id"), Fault::new(message));
+            }
+            Err(NameFault::NameTaken | NameFault::NoTarget) => {
+                let message = format!("{noun} `{name}` is given twice");
+                self.report.error(at(key), Fault::new(message));
+            }
+        }
+        false
+    }
+
+    fn add_alias(&mut self, node: &Node, alias: &str, entry: NameEntry, taken: bool) {
+        if taken || self.table.add(entry).is_err() {
+            let message = format!("`{alias}` stands for something else already");
+            self.report.error(node.id, Fault::new(message));
+        }
+    }
+
+    fn contradicts(&mut self, section: &Section<'_>, key: &str, noun: &str, name: &str) {
+        let at = section.find(key).map_or(section.id, |node| node.id);
+        let message = format!("the configuration says something else about the {noun} `{name}`");
+        let hint = "what is in the configuration comes first; change it there";
+        self.report.error(at, Fault::new(message).hint(hint));
+    }
 }
 
 fn unknown<'a>(key: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Fault {
     let mut known: Vec<_> = known.into_iter().collect();
     known.sort_unstable();
+    known.dedup();
     // A directory may hold thousands; the list of all helps nobody.
     let fault = Fault::new(format!("the directory has no {key} `{name}`"));
     fault.suggest(name, known.into_iter().take(MAX_LISTED))

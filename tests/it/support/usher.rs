@@ -11,6 +11,7 @@ use usher::authority::{Authority, Kind, Request, Window};
 use usher::authz::Authorizer;
 use usher::clock::unix_now;
 use usher::config;
+use usher::directory::Directory;
 use usher::macaroon::{Caveat, Token};
 use usher::metrics::Metrics;
 use usher::proxy::{Running, Server};
@@ -99,6 +100,7 @@ impl World {
         let authorizer = Authorizer::new(
             Arc::clone(&config),
             Arc::clone(&authority),
+            Arc::new(Directory::open(&config.directory)),
             Arc::clone(&metrics),
         );
         let server = Server::open(&config, Arc::new(authorizer), metrics).unwrap();
