@@ -15,7 +15,9 @@ mod deadline;
 mod decide;
 mod decision;
 mod forward;
+mod gate;
 mod headers;
+mod host;
 mod http1;
 mod lease;
 mod listener;
@@ -39,6 +41,7 @@ use std::thread::{self, JoinHandle};
 use http::header::HeaderName;
 use thiserror::Error;
 
+pub use gate::{Checked, Gate, Refusal};
 pub use respond::Code;
 
 use self::admission::Admission;

@@ -13,4 +13,4 @@ mod target;
 pub use host::{HostPattern, HostPatternError};
 pub use pattern::{Alphabet, Capture, Pattern, PatternError, Segment};
 pub use table::{Captures, Overlap, RouteError, RouteMatch, RouteSpec, RouteTable, Shadow};
-pub use target::{Query, QueryError, Target, TargetError};
+pub use target::{Query, QueryError, Target, TargetError, is_refused};

@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::decision::DecisionId;
 use super::forward::forward;
 use super::headers::Sieve;
+use super::host::is_host;
 use super::respond::{Answer, Caller, Code};
 use super::turn;
 use super::worker::Worker;
@@ -168,41 +169,6 @@ fn host<B>(request: &Request<B>) -> Result<&str, &'static str> {
         return Err("the host is not a name or address with an optional port");
     }
     Ok(host)
-}
-
-/// Whether this is a registered name, an IPv4 address or a bracketed IPv6 address, with or
-/// without a port: no user, no comma, no space, no final dot.
-fn is_host(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let (name, port) = match (bytes.first(), text.rsplit_once(':')) {
-        (Some(b'['), _) => match text.split_once(']') {
-            Some((address, port)) => (
-                address.as_bytes(),
-                port.strip_prefix(':').or(
-                    // Nothing after the bracket means no port.
-                    port.is_empty().then_some("0"),
-                ),
-            ),
-            None => return false,
-        },
-        (_, Some((name, port))) => (name.as_bytes(), Some(port)),
-        (_, None) => (bytes, Some("0")),
-    };
-    let is_port =
-        |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
-    let is_name = match name {
-        [] | [.., b'.'] => false,
-        [b'[', address @ ..] => {
-            !address.is_empty()
-                && address
-                    .iter()
-                    .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
-        }
-        name => name
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')),
-    };
-    is_name && port.is_some_and(is_port)
 }
 
 /// What the log says about one decision.

@@ -262,7 +262,7 @@ pub(super) fn split_at_byte(text: &str, at: u8) -> Option<(&str, &str)> {
 
 /// Bytes that no target may hold, path or query. Those outside 0x21-0x7e and the rest of the list
 /// are not URI characters (RFC 3986, 2.2 and 2.3); `\` and `;` are separators to some servers.
-const fn is_refused(byte: u8) -> bool {
+pub const fn is_refused(byte: u8) -> bool {
     !byte.is_ascii_graphic()
         || matches!(
             byte,

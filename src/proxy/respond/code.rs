@@ -23,6 +23,7 @@ pub enum Code {
     NoRoute,
     MethodNotAllowed,
     Misdirected,
+    Malformed,
     Ambiguous,
     BadField,
     BadBody,
@@ -43,10 +44,11 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of a request's life.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::HttpVersion,
         Self::HeadTooLarge,
         Self::TargetTooLong,
+        Self::Malformed,
         Self::Ambiguous,
         Self::Misdirected,
         Self::NoRoute,
@@ -127,6 +129,8 @@ impl Code {
                 "The path has routes, but none for this method; the Allow header lists those that it has."),
             Self::Misdirected => ("misdirected", StatusCode::MISDIRECTED_REQUEST, "wrong host",
                 "No route has this host; check the name that the client connects to."),
+            Self::Malformed => ("malformed", StatusCode::BAD_REQUEST, "request malformed",
+                "The bytes of the request head are not those of HTTP/1.1 (RFC 9112), or not in the one spelling that all readers agree on; the detail says where."),
             Self::Ambiguous => ("ambiguous", StatusCode::BAD_REQUEST, "request ambiguous",
                 "The request can be read in two ways, so that what is checked may not be what is served; the detail says where."),
             Self::BadField => ("bad-field", StatusCode::BAD_REQUEST, "field missing, repeated or undeclared",
