@@ -5,8 +5,9 @@
 //! task from its first byte to the last of its response.
 //!
 //! In the order of a request's life: `listener` accepts, `connection` shakes hands and watches
-//! the clock, `service` reads the head and asks for the decision, `forward` takes the permit to
-//! an `upstream`, `body` carries the rest, under the `lease` of the permit, `respond` says no.
+//! the clock, `gate` looks at the bytes before hyper does, `service` reads the head and asks for
+//! the decision, `forward` takes the permit to an `upstream`, `body` carries the rest, under the
+//! `lease` of the permit, `respond` says no.
 
 mod admission;
 mod body;
@@ -16,6 +17,7 @@ mod decide;
 mod decision;
 mod forward;
 mod gate;
+mod guard;
 mod headers;
 mod host;
 mod http1;

@@ -18,7 +18,7 @@ use super::deadline::Deadline;
 use super::headers;
 use super::http1::Http1;
 use super::lease::{LeaseWatch, Leases};
-use super::pulse::{InFlight, Pulse};
+use super::pulse::InFlight;
 use super::tenure::{Events, Tenure};
 use super::turn;
 use super::upstream::Server;
@@ -29,7 +29,6 @@ use crate::authz::{Lease, LeaseEnd};
 pub(super) struct RequestBody {
     incoming: Incoming,
     upload: Option<Rc<Upload>>,
-    pulse: Rc<Pulse>,
     /// Header names that were judged or set, so that trailers may not say them again.
     refused: Option<Arc<[HeaderName]>>,
     /// Of its own: once the response has begun, a client that does not read it must not be able
@@ -76,7 +75,7 @@ impl Upload {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, pulse: &Rc<Pulse>, now: Instant) -> Self {
+    pub(super) fn new(incoming: Incoming, now: Instant) -> Self {
         let upload = (!incoming.is_end_stream()).then(|| {
             Rc::new(Upload {
                 moved: Cell::new(now),
@@ -86,7 +85,6 @@ impl RequestBody {
         Self {
             incoming,
             upload,
-            pulse: Rc::clone(pulse),
             refused: None,
             lease: None,
         }
@@ -112,9 +110,6 @@ impl RequestBody {
     fn clean(&self, trailers: HeaderMap) -> Frame<Bytes> {
         let mut trailers = trailers;
         headers::clean_trailers(&mut trailers, self.refused.as_deref().unwrap_or_default());
-        // hyper takes what follows a trailer section ended by two bare line feeds for more of
-        // it, so nothing that comes after trailers on this connection is trusted.
-        self.pulse.close();
         Frame::trailers(trailers)
     }
 }
@@ -135,7 +130,12 @@ impl Body for RequestBody {
         }
         let outcome = Pin::new(&mut self.incoming).poll_frame(cx);
         let stage = match &outcome {
-            Poll::Ready(Some(Ok(_))) if self.incoming.is_end_stream() => Stage::Ended,
+            // Whoever sends trailers on does not ask for more.
+            Poll::Ready(Some(Ok(frame)))
+                if frame.is_trailers() || self.incoming.is_end_stream() =>
+            {
+                Stage::Ended
+            }
             Poll::Ready(Some(Ok(_))) => Stage::Sending,
             Poll::Ready(Some(Err(_))) => Stage::Broken,
             Poll::Ready(None) => Stage::Ended,

@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::body::RequestBody;
 use super::deadline::Deadline;
+use super::guard::Guard;
 use super::preface::{self, Ahead, Version};
 use super::pulse::{Downstream, Lapse, Pulse};
 use super::service;
@@ -70,11 +71,14 @@ pub(super) async fn serve(
         let begun = turn::read();
         let connection = Rc::clone(&connection);
         // On the heap from here on: it is moved often, and is more than a quarter kilobyte.
-        let request =
-            Box::new(request.map(|body| RequestBody::new(body, &connection.pulse, begun)));
+        let request = Box::new(request.map(|body| RequestBody::new(body, begun)));
         async move { Ok::<_, Infallible>(service::serve(connection, request, begun).await) }
     });
-    let io = TokioIo::new(Downstream::new(socket, ahead, Rc::clone(&pulse)));
+    let guard = match version {
+        Version::Http1 => Some(Guard::new(Rc::clone(&worker))),
+        Version::Http2 => None,
+    };
+    let io = TokioIo::new(Downstream::new(socket, ahead, guard, Rc::clone(&pulse)));
     match version {
         Version::Http1 => {
             let mut http = worker.protocols.http1.serve_connection(io, service);
@@ -164,7 +168,7 @@ async fn drive(worker: &Worker, pulse: &Pulse, mut http: Pin<&mut impl Graceful>
         // The waker of a task never changes, so one registration is enough; afterwards the
         // cheap question will do.
         let draining = !registered || worker.drain.is_cancelled();
-        if !closing && (pulse.is_closing() || (draining && drained.as_mut().poll(cx).is_ready())) {
+        if !closing && draining && drained.as_mut().poll(cx).is_ready() {
             closing = true;
             http.as_mut().finish();
             if http.as_mut().poll_to_end(cx).is_ready() {

@@ -4,13 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
+use super::guard::Guard;
 use super::preface::Ahead;
 use super::socket::Socket;
 use super::turn;
@@ -23,11 +24,13 @@ use crate::config::Timeouts;
 #[derive(Debug)]
 pub(super) struct Pulse {
     in_flight: Cell<usize>,
+    begun: Cell<u64>,
     responses: RefCell<Vec<Stage>>,
     idle_since: Cell<Instant>,
     blocked_since: Cell<Option<Instant>>,
-    closing: Cell<bool>,
     unread: Cell<bool>,
+    /// Who waits for [`Pulse::is_settled`].
+    unsettled: RefCell<Option<Waker>>,
 }
 
 /// What a response is waiting for.
@@ -54,17 +57,19 @@ impl Pulse {
     pub(super) fn new(now: Instant) -> Rc<Self> {
         Rc::new(Self {
             in_flight: Cell::new(0),
+            begun: Cell::new(0),
             responses: RefCell::default(),
             idle_since: Cell::new(now),
             blocked_since: Cell::new(None),
-            closing: Cell::new(false),
             unread: Cell::new(false),
+            unsettled: RefCell::default(),
         })
     }
 
     /// A request has begun; it lasts until the guard is dropped.
     pub(super) fn begin(self: &Rc<Self>) -> InFlight {
         self.in_flight.set(self.in_flight.get() + 1);
+        self.begun.set(self.begun.get().wrapping_add(1));
         let mut responses = self.responses.borrow_mut();
         let free = responses.iter().position(|stage| *stage == Stage::Over);
         let index = free.unwrap_or(responses.len());
@@ -105,18 +110,27 @@ impl Pulse {
         self.blocked_since.get().map(|since| since + allowed)
     }
 
-    /// Asks for the end of the connection after the responses that are under way.
-    pub(super) fn close(&self) {
-        self.closing.set(true);
-    }
-
     /// A request was answered before the end of its body: the client may still be sending it.
     pub(super) fn answered_early(&self) {
         self.unread.set(true);
     }
 
-    pub(super) fn is_closing(&self) -> bool {
-        self.closing.get()
+    /// Whether so many requests have begun, and all are answered to the last byte.
+    pub(super) fn is_settled(&self, requests: u64) -> bool {
+        self.begun.get() == requests
+            && self.in_flight.get() == 0
+            && self.blocked_since.get().is_none()
+    }
+
+    /// Has the task polled again when another response is over.
+    pub(super) fn wake_when_settled(&self, cx: &Context<'_>) {
+        *self.unsettled.borrow_mut() = Some(cx.waker().clone());
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.unsettled.take() {
+            waker.wake();
+        }
     }
 
     /// When to look next, and what it means if nothing has changed until then.
@@ -160,6 +174,7 @@ impl Drop for InFlight {
         self.pulse.in_flight.set(left);
         if left == 0 {
             self.pulse.idle_since.set(turn::now());
+            self.pulse.wake();
         }
     }
 }
@@ -171,6 +186,8 @@ pub(super) struct Downstream {
     socket: Socket,
     /// Read before, to find out the version.
     ahead: Ahead,
+    /// `None` where the connection is not HTTP/1.1.
+    guard: Option<Box<Guard>>,
     pulse: Rc<Pulse>,
     linger: Linger,
 }
@@ -184,10 +201,16 @@ struct Linger {
 }
 
 impl Downstream {
-    pub(super) fn new(socket: Socket, ahead: Ahead, pulse: Rc<Pulse>) -> Self {
+    pub(super) fn new(
+        socket: Socket,
+        ahead: Ahead,
+        guard: Option<Guard>,
+        pulse: Rc<Pulse>,
+    ) -> Self {
         Self {
             socket,
             ahead,
+            guard: guard.map(Box::new),
             pulse,
             linger: Linger::default(),
         }
@@ -226,6 +249,7 @@ impl Downstream {
             (Poll::Pending, None) => blocked.set(Some(turn::now())),
             (Poll::Ready(_), Some(_)) => {
                 blocked.set(None);
+                self.pulse.wake();
                 // The time a slow client took for the last response is not taken from its next
                 // request.
                 self.pulse.idle_since.set(turn::now());
@@ -242,11 +266,24 @@ impl AsyncRead for Downstream {
         cx: &mut Context<'_>,
         to: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.ahead.is_empty() {
-            to.put_slice(self.ahead.take(to.remaining()));
-            return Poll::Ready(Ok(()));
+        let Self {
+            socket,
+            ahead,
+            guard,
+            pulse,
+            ..
+        } = &mut *self;
+        let mut raw = |cx: &mut Context<'_>, to: &mut ReadBuf<'_>| {
+            if ahead.is_empty() {
+                return Pin::new(&mut *socket).poll_read(cx, to);
+            }
+            to.put_slice(ahead.take(to.remaining()));
+            Poll::Ready(Ok(()))
+        };
+        match guard {
+            Some(guard) => guard.poll_read(cx, to, pulse, raw),
+            None => raw(cx, to),
         }
-        Pin::new(&mut self.socket).poll_read(cx, to)
     }
 }
 
@@ -279,6 +316,11 @@ impl AsyncWrite for Downstream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { socket, guard, .. } = &mut *self;
+        if let Some(guard) = guard {
+            let outcome = guard.poll_answer(cx, socket);
+            ready!(self.note(outcome))?;
+        }
         let outcome = Pin::new(&mut self.socket).poll_shutdown(cx);
         ready!(self.note(outcome))?;
         self.poll_linger(cx).map(Ok)

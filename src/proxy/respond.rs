@@ -63,6 +63,22 @@ impl Answer {
         response
     }
 
+    /// The response to a request that never became one, as HTTP/1.1 writes it.
+    pub(super) fn into_bytes(self, decision: &DecisionId) -> Bytes {
+        let response = self.into_response(Caller::Http, decision);
+        let (head, body) = response.into_parts();
+        let mut bytes = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+        for (name, value) in &head.headers {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+        bytes.extend_from_slice(&body);
+        bytes.into()
+    }
+
     fn problem(&self, decision: &DecisionId) -> Response<Bytes> {
         let status = self.code.status();
         let discharges = self.discharges.iter();

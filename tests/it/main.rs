@@ -14,6 +14,7 @@ mod command;
 mod credentials;
 mod failures;
 mod forwarding;
+mod framing;
 mod leases;
 mod lifecycle;
 mod matrix;

@@ -29,6 +29,19 @@ fn codes_are_listed_once_and_in_kebab_case() {
 }
 
 #[test]
+fn the_readme_lists_every_code_beside_its_status() {
+    let readme = include_str!("../../../README.md");
+    for code in Code::ALL {
+        let status = code.status().as_u16().to_string();
+        let name = format!("`{}`", code.as_str());
+        let row = readme.lines().find(|line| line.contains(&name));
+        let row = row.unwrap_or_else(|| panic!("the README does not list {name}"));
+        let statuses = row.split('|').nth(1).unwrap();
+        assert!(statuses.contains(&status), "{name} is a {status}: {row}");
+    }
+}
+
+#[test]
 fn only_what_never_reached_the_upstream_invites_a_repetition() {
     for code in Code::ALL {
         let repeated = matches!(code.status().as_u16(), 502 | 503);
