@@ -1,13 +1,26 @@
 //! Bodies that are on their way for a while.
 
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt as _;
 use usher::authority::Kind;
 
-use crate::support::{DEADLINE, Recorder, World};
+use crate::support::{DEADLINE, H2Client, Recorder, World, run};
 
 const ORG: Kind = Kind::Org { org: 2001 };
 const READONLY: Kind = Kind::Readonly { org: 2001 };
+const STREAM: &str = "GET /api/v1/apps/web/logs/stream";
+const EVENTS: [&str; 3] = ["data: 1\n\n", ": still here\n\n", "id: 3\ndata: 3\n\n"];
+
+/// The deadlines of the test about them.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Bytes of a response that is more than all the buffers on its way hold, sockets included.
+const LONG: usize = 128 * 1024 * 1024;
 
 #[test]
 fn a_log_stream_arrives_as_it_is_written() {
@@ -44,6 +57,159 @@ fn a_log_stream_arrives_as_it_is_written() {
         go.send(()).unwrap();
     }
     assert_eq!(peer.chunked(), (Vec::new(), String::new()));
+}
+
+#[test]
+fn an_event_stream_arrives_as_it_is_written_over_http2_too() {
+    let (go, going) = mpsc::channel::<()>();
+    let going = Mutex::new(going);
+    let upstream = Recorder::script(move |exchange| {
+        exchange.request().unwrap();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+                    transfer-encoding: chunked\r\n\r\n";
+        exchange.peer.send(head);
+        for event in EVENTS {
+            exchange
+                .peer
+                .send(format!("{:x}\r\n{event}\r\n", event.len()));
+            // The next one is written once the one before has been read at the other end.
+            going.lock().unwrap().recv_timeout(DEADLINE).unwrap();
+        }
+        exchange.peer.send("0\r\n\r\n");
+    });
+    run(async {
+        let usher = World::before(upstream.address).start();
+        let token = usher.credential(&READONLY);
+        let mut client = H2Client::cleartext(usher.address).await;
+        let answer = client.ask(STREAM, Some(&token), &[]).await;
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        let mut body = answer.into_body();
+        for event in EVENTS {
+            let frame = body.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), event);
+            go.send(()).unwrap();
+        }
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "");
+    });
+}
+
+/// Lines that come before the deadline for silence, for longer than any deadline; then silence.
+#[test]
+fn a_stream_has_no_deadline_but_the_one_for_silence() {
+    let upstream = Recorder::script(|exchange| {
+        exchange.request().unwrap();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\
+                    transfer-encoding: chunked\r\n\r\n";
+        exchange.peer.send(head);
+        let until = Instant::now() + SILENCE * 3;
+        while Instant::now() < until {
+            exchange.peer.send("5\r\nline\n\r\n");
+            // The pace of a log.
+            thread::park_timeout(SILENCE / 20);
+        }
+        exchange.peer.send("5\r\nlast\n\r\n");
+        assert_eq!(exchange.peer.rest(), b"");
+    });
+    let timeouts = format!(
+        "timeouts: {{ request_head: {0}ms, connect: {0}ms, response_head: {0}ms, idle: {0}ms, stream_idle: {0}ms }}",
+        SILENCE.as_millis()
+    );
+    let usher = World::before(upstream.address).and(timeouts).start();
+    let token = usher.credential(&READONLY);
+    let mut peer = usher.connect();
+    peer.send(format!(
+        "{STREAM} HTTP/1.1\r\nhost: usher.test\r\nauthorization: {token}\r\n\r\n"
+    ));
+    assert!(peer.head().unwrap().starts_with("HTTP/1.1 200 "));
+    let begun = Instant::now();
+    assert!(peer.until(b"last\n\r\n").is_some());
+    assert!(begun.elapsed() >= SILENCE * 2, "it outlived every deadline");
+    // Cut, without a terminator.
+    assert_eq!(peer.rest(), b"");
+    assert_eq!(
+        usher.metrics().matches("usher_leases_ended_total{").count(),
+        0
+    );
+}
+
+/// An upstream that sends [`LONG`] bytes, and reports how many it had sent when, for a moment, no
+/// more were taken.
+fn long() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (report, reports) = tokio::sync::mpsc::unbounded_channel();
+    thread::spawn(move || {
+        let (mut tcp, _) = listener.accept().unwrap();
+        read_head(&mut tcp);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LONG}\r\n\r\n");
+        tcp.write_all(head.as_bytes()).unwrap();
+        tcp.set_write_timeout(Some(Duration::from_millis(300)))
+            .unwrap();
+        let part = [b'x'; 64 * 1024];
+        let (mut sent, mut stalled) = (0, false);
+        while sent < LONG {
+            match tcp.write(&part[..part.len().min(LONG - sent)]) {
+                Ok(length) => sent += length,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    if !std::mem::replace(&mut stalled, true) {
+                        report.send(sent).unwrap();
+                        tcp.set_write_timeout(Some(DEADLINE)).unwrap();
+                    }
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(stalled, "all of it was taken, and nobody read it");
+        assert_eq!(tcp.read(&mut [0]).unwrap_or(0), 0);
+    });
+    (address, reports)
+}
+
+fn read_head(tcp: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        tcp.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+}
+
+#[test]
+fn an_upstream_waits_for_a_client_that_does_not_read() {
+    let (upstream, mut stalls) = long();
+    let usher = World::before(upstream).start();
+    let token = usher.credential(&READONLY);
+    let mut peer = usher.connect();
+    peer.send(format!(
+        "{STREAM} HTTP/1.1\r\nhost: usher.test\r\nauthorization: {token}\r\n\r\n"
+    ));
+    let sent = stalls.blocking_recv().unwrap();
+    assert!(sent <= LONG / 2, "{sent} bytes are on the way");
+    assert!(peer.head().unwrap().starts_with("HTTP/1.1 200 "));
+    let mut read = 0;
+    while read < LONG {
+        read += peer.exactly(1024 * 1024).len();
+    }
+}
+
+#[test]
+fn an_upstream_waits_for_an_http2_client_that_does_not_read() {
+    run(async {
+        let (upstream, mut stalls) = long();
+        let usher = World::before(upstream).start();
+        let token = usher.credential(&READONLY);
+        let mut client = H2Client::cleartext(usher.address).await;
+        let mut body = client.ask(STREAM, Some(&token), &[]).await.into_body();
+        let sent = stalls.recv().await.unwrap();
+        assert!(sent <= LONG / 2, "{sent} bytes are on the way");
+        let mut read = 0;
+        while let Some(frame) = body.frame().await {
+            read += frame.unwrap().into_data().unwrap().len();
+        }
+        assert_eq!(read, LONG);
+    });
 }
 
 #[test]
