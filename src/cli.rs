@@ -13,6 +13,7 @@ mod ledger;
 mod names;
 mod revoke;
 mod serve;
+mod summary;
 mod text;
 mod verify;
 

@@ -5,18 +5,18 @@ use serde_json::{Value, json};
 use super::credential::token;
 use super::doctor::{Finding, Patient, Report, Role, examine};
 use super::text::{moment, printable, span};
-use super::{Answer, CliError, Console, Inspect};
+use super::{Answer, CliError, Console, Inspect, summary};
 use crate::authority::{KeyId, Window};
-use crate::macaroon::{Limits, Text, caveats_to_json, describe};
+use crate::macaroon::{Caveat, Limits, Text, Token, caveats_to_json, describe};
 
 pub(super) fn run(args: &Inspect, console: &mut Console<'_>) -> Result<Answer, CliError> {
     let header = token(&args.source, console)?;
     let report = examine(&header, &Limits::DEFAULT, console.now);
     if args.json {
-        console.say_json(&in_json(&report))?;
+        console.say_json(&in_json(&report, console.now))?;
     } else {
         for patient in &report.tokens {
-            in_words(patient, console)?;
+            in_words(patient, &report, console)?;
         }
         for finding in &report.findings {
             let complaint = printable(&finding.complaint.to_string());
@@ -35,7 +35,7 @@ pub(super) fn run(args: &Inspect, console: &mut Console<'_>) -> Result<Answer, C
     })
 }
 
-fn in_words(patient: &Patient, console: &mut Console<'_>) -> Result<(), CliError> {
+fn in_words(patient: &Patient, report: &Report, console: &mut Console<'_>) -> Result<(), CliError> {
     let token = &patient.token;
     let role = match patient.role {
         Role::Permission => "permission token",
@@ -43,6 +43,8 @@ fn in_words(patient: &Patient, console: &mut Console<'_>) -> Result<(), CliError
     };
     let location = Text::from(token.location());
     console.say(format_args!("token {}: {role} of {location}", patient.part))?;
+    let sentence = sentence(patient, report, console.now);
+    console.say(format_args!("  {}", printable(&sentence)))?;
     console.say(format_args!("  id     {}", token.uuid()))?;
     if patient.role == Role::Permission {
         console.say(format_args!("  key    {}", KeyId::of(token.key_id())))?;
@@ -61,6 +63,36 @@ fn in_words(patient: &Patient, console: &mut Console<'_>) -> Result<(), CliError
         console.say(format_args!("  - {}", printable(&describe(caveat))))?;
     }
     Ok(())
+}
+
+/// What the token can do, in the company it is in.
+fn sentence(patient: &Patient, report: &Report, now: i64) -> String {
+    let token = &patient.token;
+    if patient.role == Role::Discharge {
+        let location = Text::from(token.location()).to_string();
+        return summary::discharge(&location, token.caveats(), now);
+    }
+    // Which of several discharges will be taken is not known without keys, so all of them count.
+    let discharges = |ticket: &[u8]| -> Vec<&Token> {
+        let others = report.tokens.iter().map(|other| &other.token);
+        let others = others.filter(|other| other.location() != token.location());
+        others.filter(|other| other.key_id() == ticket).collect()
+    };
+    let mut caveats = Vec::new();
+    for caveat in token.caveats() {
+        let ticket = caveat.third_party().map(|party| party.ticket.as_bytes());
+        match ticket.map(discharges).as_deref() {
+            None | Some([]) => caveats.push(caveat),
+            Some(found) => caveats.extend(found.iter().flat_map(|other| restricting(other))),
+        }
+    }
+    summary::permission(caveats, now)
+}
+
+/// What a discharge restricts. It may be bound to its token, which is no restriction.
+fn restricting(discharge: &Token) -> impl Iterator<Item = &Caveat> {
+    let caveats = discharge.caveats().iter();
+    caveats.filter(|caveat| !matches!(caveat, Caveat::BindToParentToken(_)))
 }
 
 fn validity(window: Window, now: i64) -> String {
@@ -87,8 +119,11 @@ fn validity(window: Window, now: i64) -> String {
     }
 }
 
-fn in_json(report: &Report) -> Value {
-    let tokens: Vec<Value> = report.tokens.iter().map(token_in_json).collect();
+fn in_json(report: &Report, now: i64) -> Value {
+    let tokens = report.tokens.iter();
+    let tokens: Vec<Value> = tokens
+        .map(|patient| token_in_json(patient, report, now))
+        .collect();
     let problems: Vec<Value> = report.findings.iter().map(finding_in_json).collect();
     json!({
         "usable": report.can_be_usable(),
@@ -97,7 +132,7 @@ fn in_json(report: &Report) -> Value {
     })
 }
 
-fn token_in_json(patient: &Patient) -> Value {
+fn token_in_json(patient: &Patient, report: &Report, now: i64) -> Value {
     let token = &patient.token;
     let (role, key) = match patient.role {
         Role::Permission => ("permission", Some(KeyId::of(token.key_id()).to_string())),
@@ -113,6 +148,7 @@ fn token_in_json(patient: &Patient) -> Value {
     json!({
         "token": patient.part,
         "role": role,
+        "summary": sentence(patient, report, now),
         "location": Text::from(token.location()).to_string(),
         "id": token.uuid().to_string(),
         "key": key,

@@ -432,12 +432,13 @@ fn inspect_puts_a_token_into_words() {
     let shown = world.output(&["token", "inspect", "--token", token]);
     let head = "\
 token 1: permission token of loc
+  may read everything in organization 4721
   id     0b85b67a-e332-5811-ac50-2ef3899fe852
   key    k1
   valid  without an end
   - Organization 4721: ";
     assert!(shown.starts_with(head), "{shown}");
-    assert_eq!(shown.lines().count(), 6, "{shown}");
+    assert_eq!(shown.lines().count(), 7, "{shown}");
 
     let doubled = token.replacen("fm2_", "fm2_fm2_", 1);
     let ran = world.run(&["token", "inspect", "--token", &doubled]);
@@ -452,6 +453,10 @@ token 1: permission token of loc
     assert_eq!(json["usable"], false);
     assert_eq!(json["problems"][0]["code"], "doubled_prefix");
     assert_eq!(json["tokens"][0]["key"], "k1");
+    assert_eq!(
+        json["tokens"][0]["summary"],
+        "may read everything in organization 4721"
+    );
     assert_eq!(json["tokens"][0]["not_after"], Value::Null);
 }
 

@@ -201,3 +201,51 @@ fn told(error: CliError) -> TicketError {
     }
     panic!("{error:?}")
 }
+
+#[test]
+fn inspect_says_what_a_token_can_do_with_its_discharges() {
+    let world = world();
+    let header = world.create(&["readonly", "--org", "acme", "--third-party", AUTH]);
+    let inspect = |header: &str| {
+        let line = ["token", "inspect", "--json", "--token", header];
+        let json: Value = serde_json::from_str(&world.run(&line).out).unwrap();
+        let tokens = json["tokens"].as_array().unwrap().iter();
+        let summaries = tokens.map(|token| token["summary"].as_str().unwrap().to_owned());
+        summaries.collect::<Vec<_>>()
+    };
+    let reads = "may read everything in organization 2001 as a member";
+    assert_eq!(
+        inspect(&header),
+        [format!(
+            "{reads}, until 2026-11-24T16:00:00Z, once {AUTH} has discharged it"
+        )]
+    );
+    let ticket = ticket_of(&only_token(&header));
+    let discharge = world.output(&line(AUTH, &["--user", "71", &ticket]));
+    let answers = format!("answers for {AUTH}, until 2025-11-24T17:00:00Z");
+    assert_eq!(
+        inspect(&format!("{header},{}", discharge.trim_end())),
+        [
+            format!("{reads}, until 2025-11-24T17:00:00Z"),
+            format!("{answers}; says FlyioUserID: discharged by user 71")
+        ]
+    );
+    // What a discharge restricts restricts its token.
+    let key = {
+        let sealed = STANDARD.decode(&ticket).unwrap();
+        let plaintext = crate::macaroon::unseal(&AUTH_KEY, &sealed).unwrap();
+        SigningKey::new(Ticket::decode(&plaintext, &Limits::DEFAULT).unwrap().key)
+    };
+    let sealed = STANDARD.decode(&ticket).unwrap();
+    let nothing = Caveat::Action(Action::WRITE);
+    let narrow = Token::discharge(&sealed, [1; 16], AUTH, &key, &[nothing]).unwrap();
+    let mut bundle = Bundle::parse(&header, &Limits::DEFAULT).unwrap();
+    bundle.tokens.push(narrow);
+    assert_eq!(
+        inspect(&bundle.to_header()),
+        [
+            "may do nothing that can be told from its caveats".to_owned(),
+            format!("answers for {AUTH}; narrows the token by Action: w")
+        ]
+    );
+}
