@@ -4,11 +4,13 @@
 //! not explicitly permitted is denied. Verifications are cached, decisions never are: revocation,
 //! windows, names and caveats are looked at anew for every request.
 
+mod basic;
 mod bearer;
 mod cache;
 mod denial;
 mod explain;
 mod lease;
+mod media;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,9 +25,10 @@ use crate::config::Config;
 use crate::directory::Directory;
 use crate::macaroon::Text;
 use crate::metrics::Metrics;
-use crate::policy::{Access, AccessError, Fields, Rule};
+use crate::policy::{AccessError, Asked, Body, Fields, Lookup, Rule};
 use crate::route::{RouteError, RouteMatch, Target};
 
+pub use basic::Basic;
 pub use denial::{Denial, Unusable};
 pub use lease::{Lease, LeaseEnd, Review};
 
@@ -54,6 +57,10 @@ pub struct Head<'a> {
     pub target: &'a str,
     /// All headers; `Authorization` is there at most once.
     pub headers: &'a HeaderMap,
+    /// The credential, where it is one of Basic authentication.
+    pub basic: Option<&'a Basic>,
+    /// The body, once it was asked for and has been read.
+    pub body: Option<&'a Body>,
 }
 
 /// Without the headers: there is a credential among them.
@@ -66,13 +73,51 @@ impl fmt::Debug for Head<'_> {
     }
 }
 
+/// A decision that cannot be made yet: something has to be there first. Whoever can wait for it
+/// does, and asks again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What is lacking.
+    pub need: Need,
+    /// Index of the matched route.
+    pub route: Option<usize>,
+    /// The first usable token.
+    pub token: Option<TokenRef>,
+}
+
+/// What a decision lacks. The token has verified by then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The body, to be read with [`Authorizer::read_body`].
+    Body {
+        /// Index of the route.
+        route: usize,
+        /// Bytes it may have, inclusive.
+        limit: usize,
+    },
+    /// An answer of the directory.
+    Name(Lookup),
+}
+
+/// Why there is no permit yet, or never.
+enum Stop {
+    Denied(Denial),
+    Needs(Need),
+}
+
+impl<T: Into<Denial>> From<T> for Stop {
+    fn from(denial: T) -> Self {
+        Self::Denied(denial.into())
+    }
+}
+
 /// Everything that is worth saying about one decision, for the log, metrics and the answer.
 #[derive(Debug)]
 pub struct Decision<'a> {
     /// Index of the matched route, even where the verdict is a denial.
     pub route: Option<usize>,
     /// What the route asked for, as far as it could be told.
-    pub accesses: SmallVec<[Access<'a>; 1]>,
+    pub accesses: SmallVec<[Asked<'a>; 1]>,
     /// The permission token that was decisive, or the first usable one.
     pub token: Option<TokenRef>,
     /// For the log, which may say more than the answer: what prohibits.
@@ -103,12 +148,14 @@ pub struct Permit {
 pub struct Identity {
     /// UUID of the decisive token.
     pub token: Option<Uuid>,
-    /// Organization of the access.
-    pub org: Option<u64>,
+    /// Organization of the access; several only where the request is about all of the bearer's.
+    pub orgs: SmallVec<[u64; 1]>,
     /// App of the access.
     pub app: Option<u64>,
     /// User, from a trusted attestation.
     pub user: Option<u64>,
+    /// The cluster of the access, where only the token names it.
+    pub cluster: Option<Box<str>>,
 }
 
 impl Permit {
@@ -159,7 +206,11 @@ impl Authorizer {
     }
 
     /// Decides about one request at `now`, in seconds of Unix time.
-    pub fn authorize<'a>(&'a self, head: &Head<'a>, now: i64) -> Decision<'a> {
+    ///
+    /// # Errors
+    ///
+    /// What the decision has to wait for. It is neither a permit nor a denial.
+    pub fn authorize<'a>(&'a self, head: &Head<'a>, now: i64) -> Result<Decision<'a>, Waiting> {
         let mut decision = Decision {
             route: None,
             accesses: SmallVec::new(),
@@ -167,11 +218,50 @@ impl Authorizer {
             reason: None,
             verdict: Err(Denial::NoRoute),
         };
-        decision.verdict = self.decide(head, now, &mut decision);
+        decision.verdict = match self.decide(head, now, &mut decision) {
+            Ok(permit) => Ok(permit),
+            Err(Stop::Denied(denial)) => Err(denial),
+            Err(Stop::Needs(need)) => {
+                return Err(Waiting {
+                    need,
+                    route: decision.route,
+                    token: decision.token,
+                });
+            }
+        };
         if let (Err(denial), None) = (&decision.verdict, &decision.reason) {
             decision.reason = denial.detail().map(Into::into);
         }
-        decision
+        Ok(decision)
+    }
+
+    /// Reads the body of a request of this route, which may be empty.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read in one way only, as the denial that it is answered with.
+    pub fn read_body(
+        &self,
+        route: usize,
+        headers: &HeaderMap,
+        bytes: &[u8],
+    ) -> Result<Body, Denial> {
+        let route = self.config.routes.get(route).ok_or(Denial::NoRoute)?;
+        let form = route.rule.body().ok_or(Denial::NoRoute)?;
+        if !bytes.is_empty() {
+            media::check(headers).map_err(Denial::Media)?;
+        }
+        Body::read(form, bytes).map_err(|fault| Denial::BadBody(fault.to_string().into()))
+    }
+
+    /// Has the directory ask about a name; the next decision knows the answer.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer in time: no answer is a denial, never a guess.
+    pub async fn resolve(&self, lookup: &Lookup) -> Result<(), Denial> {
+        let answer = self.directory.resolve(lookup).await;
+        answer.map_err(|_unanswered| Denial::Unavailable(NOT_ASKED))
     }
 
     /// Whether decisions can be made. While the store cannot be read a revocation may have been
@@ -189,68 +279,99 @@ impl Authorizer {
         head: &Head<'a>,
         now: i64,
         said: &mut Decision<'a>,
-    ) -> Result<Permit, Denial> {
+    ) -> Result<Permit, Stop> {
         let target = Target::parse(head.target)?;
         let matched = self.config.table.find(head.method, head.host, &target);
         if let Ok(RouteMatch { route, .. }) | Err(RouteError::Segment { route, .. }) = &matched {
             said.route = Some(*route);
         }
-        if let Ok(RouteMatch { route, .. }) = &matched
-            && let Some(Rule::Public) = self.config.routes.get(*route).map(|route| &route.rule)
-        {
-            self.check_query(*route, &target)?;
+        let route = said.route.and_then(|index| self.config.routes.get(index));
+        if let (Ok(matched), Some(Rule::Public)) = (&matched, route.map(|route| &route.rule)) {
+            self.check_query(matched.route, &target)?;
             let identity = Identity::default();
             return Ok(Permit {
-                route: *route,
+                route: matched.route,
                 identity,
                 lease: None,
             });
         }
         self.ready().map_err(Denial::Unavailable)?;
         let snapshot = self.authority.snapshots().load();
-        let bearer = self.bearer(head.headers, &snapshot, now)?;
+        let basic = head.basic.filter(|_| route.is_some_and(|r| r.basic));
+        let bearer = self.bearer(head.headers, basic, &snapshot, now)?;
         let usable = bearer.usable(&snapshot.revocations, now)?;
         said.token = usable.first().map(|candidate| candidate.token);
         // Only a bearer of a usable token learns which routes there are.
         let RouteMatch {
             route: index,
             captures,
+            host,
         } = matched?;
         let route = self.config.routes.get(index).ok_or(Denial::NoRoute)?;
         self.check_query(index, &target)?;
         Self::check_form(&route.rule, head.headers)?;
+        if let (Some(_), None) = (route.rule.body(), head.body) {
+            let limit = route.body_limit;
+            return Err(Stop::Needs(Need::Body {
+                route: index,
+                limit,
+            }));
+        }
         let fields = Fields {
             captures,
+            host,
             query: target.query(),
             headers: head.headers,
+            basic_user: basic.map(Basic::user),
+            json: head.body.and_then(Body::json),
+            command: head.body.and_then(Body::command),
+            each: None,
         };
-        match &route.rule {
-            Rule::Public => return Err(Denial::NoRoute),
-            Rule::Authenticated => {}
-            rule @ Rule::Accesses(_) => {
-                said.accesses = match rule.accesses(&fields, &self.directory.view()) {
-                    Ok(accesses) => accesses,
-                    Err(error) => return Err(self.no_access(error, said)),
-                };
+        said.accesses = match route.rule.accesses(&fields, &self.directory.view()) {
+            Ok(accesses) => accesses,
+            Err(AccessError::Unresolved(lookup)) => return Err(Stop::Needs(Need::Name(lookup))),
+            Err(error) => return Err(self.no_access(error, said).into()),
+        };
+        let needs_user = match &route.rule {
+            Rule::Public => return Err(Denial::NoRoute.into()),
+            Rule::User => true,
+            Rule::Authenticated | Rule::Denied | Rule::Accesses(_) => false,
+        };
+        let decisive = self.decisive(&usable, needs_user, now, said)?;
+        Self::permit(index, &bearer, &decisive, said).ok_or_else(|| Denial::NoRoute.into())
+    }
+
+    /// The permit for what all decisive tokens together permit.
+    fn permit(
+        route: usize,
+        bearer: &Arc<Bearer>,
+        decisive: &[Decisive<'_>],
+        said: &mut Decision<'_>,
+    ) -> Option<Permit> {
+        let first = decisive.first()?;
+        said.token = Some(first.token.token);
+        let mut orgs = SmallVec::new();
+        for org in decisive
+            .iter()
+            .filter(|d| d.access == 0)
+            .filter_map(|d| d.org)
+        {
+            if !orgs.contains(&org) {
+                orgs.push(org);
             }
         }
-        let decisive = self.decisive(&usable, now, said)?;
-        let first = decisive.first().ok_or(Denial::NoRoute)?;
-        said.token = Some(first.token);
-        let lease = Lease::new(&bearer, &decisive).ok_or(Denial::NoRoute)?;
-        Ok(Permit {
-            route: index,
+        let tokens: SmallVec<[&Candidate; 1]> = decisive.iter().map(|d| d.token).collect();
+        let app = said.accesses.first().and_then(|asked| asked.access.app);
+        Some(Permit {
+            route,
             identity: Identity {
-                token: Some(first.token.uuid),
-                org: said.accesses.first().and_then(|access| access.org),
-                app: said
-                    .accesses
-                    .first()
-                    .and_then(|access| access.app)
-                    .filter(|app| *app != 0),
-                user: first.user,
+                token: Some(first.token.token.uuid),
+                orgs,
+                app: app.filter(|app| *app != 0),
+                user: first.token.user,
+                cluster: first.cluster.clone(),
             },
-            lease: Some(lease),
+            lease: Some(Lease::new(bearer, &tokens)?),
         })
     }
 
@@ -282,25 +403,27 @@ impl Authorizer {
     fn bearer(
         &self,
         headers: &HeaderMap,
+        basic: Option<&Basic>,
         snapshot: &Snapshot,
         now: i64,
     ) -> Result<Arc<Bearer>, Unusable> {
         let header = headers
             .get(http::header::AUTHORIZATION)
             .ok_or(Unusable::Missing)?;
-        if let Some(known) = self.cache.get(header.as_bytes(), snapshot.generation) {
+        let value = basic.map_or(header.as_bytes(), |basic| basic.password().as_bytes());
+        if let Some(known) = self.cache.get(value, snapshot.generation) {
             self.metrics.cache_hits.inc();
             return known;
         }
         self.metrics.cache_misses.inc();
-        let value = header
-            .to_str()
-            .map_err(|_| Unusable::Malformed(NOT_ASCII.into()))?;
+        let text = std::str::from_utf8(value)
+            .ok()
+            .filter(|text| text.is_ascii())
+            .ok_or_else(|| Unusable::Malformed(NOT_ASCII.into()))?;
         let limits = &self.config.token_limits;
         let chains = |key: &[u8]| self.cache.chain(key, snapshot.generation);
-        let verified = Bearer::verify(value, &self.location, snapshot, limits, &chains);
-        self.cache
-            .keep(header.as_bytes(), snapshot.generation, &verified, now);
+        let verified = Bearer::verify(text, &self.location, snapshot, limits, &chains);
+        self.cache.keep(value, snapshot.generation, &verified, now);
         verified.map(|(bearer, _)| bearer)
     }
 
@@ -309,28 +432,54 @@ impl Authorizer {
     fn decisive<'b>(
         &self,
         usable: &[&'b Candidate],
+        needs_user: bool,
         now: i64,
         said: &mut Decision<'_>,
-    ) -> Result<SmallVec<[&'b Candidate; 1]>, Denial> {
+    ) -> Result<SmallVec<[Decisive<'b>; 1]>, Denial> {
+        let users: SmallVec<[&Candidate; 2]>;
+        let usable = if needs_user {
+            users = usable
+                .iter()
+                .filter(|t| t.user.is_some())
+                .copied()
+                .collect();
+            if users.is_empty() {
+                return Err(Denial::Prohibited(explain::NO_USER.into()));
+            }
+            &users[..]
+        } else {
+            usable
+        };
         let mut decisive = SmallVec::new();
         let accesses = said.accesses.iter().map(Some);
         let none = said.accesses.is_empty().then_some(None);
-        for access in accesses.chain(none) {
-            let permits = |token: &&&Candidate| token.clear(access, now).is_ok();
-            match usable.iter().find(permits) {
-                Some(token) => decisive.push(*token),
-                None => {
-                    let detail = explain::prohibited(usable, access, now);
-                    let public = self.config.directory.public_names || !detail.hints_at_names;
-                    let told = if public {
-                        &detail.text
-                    } else {
-                        explain::NAMES_ARE_SECRET
-                    };
-                    let denial = Denial::Prohibited(told.into());
-                    said.reason = Some(detail.text.into());
-                    return Err(denial);
+        for (index, asked) in accesses.chain(none).enumerate() {
+            let before = decisive.len();
+            let every = asked.is_some_and(|asked| asked.every_org);
+            for token in usable {
+                if let Ok((org, cluster)) = token.permits(asked, now) {
+                    decisive.push(Decisive {
+                        token,
+                        access: index,
+                        org,
+                        cluster,
+                    });
+                    if !every {
+                        break;
+                    }
                 }
+            }
+            if decisive.len() == before {
+                let detail = explain::prohibited(usable, asked, now);
+                let public = self.config.directory.public_names || !detail.hints_at_names;
+                let told = if public {
+                    &detail.text
+                } else {
+                    explain::NAMES_ARE_SECRET
+                };
+                let denial = Denial::Prohibited(told.into());
+                said.reason = Some(detail.text.into());
+                return Err(denial);
             }
         }
         Ok(decisive)
@@ -348,15 +497,34 @@ impl Authorizer {
                 Denial::Prohibited(explain::NAMES_ARE_SECRET.into())
             }
             AccessError::Unresolved(_) => Denial::Unavailable(NOT_ASKED),
-            AccessError::Nothing | AccessError::Invalid(_) => Denial::Prohibited(text.into()),
+            AccessError::Nothing
+            | AccessError::Invalid(_)
+            | AccessError::Denied
+            | AccessError::NoPeer => Denial::Prohibited(text.into()),
             AccessError::Missing(_)
             | AccessError::Empty(_)
             | AccessError::Repeated(_)
             | AccessError::NotAnId(_)
             | AccessError::NotBoolean(_)
+            | AccessError::NotText(_)
+            | AccessError::NotAnImage(_)
+            | AccessError::Disagree(..)
+            | AccessError::NoCommand
+            | AccessError::TooMany
             | AccessError::UndeclaredKey(_) => Denial::BadField(text.into()),
         }
     }
+}
+
+/// A token that permits one access.
+struct Decisive<'b> {
+    token: &'b Candidate,
+    /// Which access, from 0.
+    access: usize,
+    /// Its organization.
+    org: Option<u64>,
+    /// Its cluster, where only the token names it.
+    cluster: Option<Box<str>>,
 }
 
 /// Bodies of forms, in lower case.

@@ -193,6 +193,10 @@ pub struct Route {
     pub stream: bool,
     /// The query keys that requests may have, those that the rule reads included.
     pub query: QueryKeys,
+    /// Whether a token may come as the password of Basic authentication.
+    pub basic: bool,
+    /// Bytes of a body that the rule reads, inclusive.
+    pub body_limit: usize,
 }
 
 /// Bounds on connections and request heads, each inclusive.
@@ -245,6 +249,8 @@ pub struct Timeouts {
     pub tls_handshake: Duration,
     /// From the first byte a request may have to the end of its head; also the longest idle time between requests.
     pub request_head: Duration,
+    /// From the head of a request to the end of its body, where the route is judged by it.
+    pub judged_body: Duration,
     /// To connect to an upstream, TLS included.
     pub connect: Duration,
     /// From the end of the request to the head of the response.
@@ -262,6 +268,8 @@ impl Timeouts {
     pub const DEFAULT: Self = Self {
         tls_handshake: Duration::from_secs(10),
         request_head: Duration::from_secs(10),
+        // As long as a head may take: the decision waits for it.
+        judged_body: Duration::from_secs(10),
         // Upstreams are near. A client that is told early can try another replica.
         connect: Duration::from_secs(5),
         // Waiting for a machine is held open for 60 s by the API itself.

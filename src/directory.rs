@@ -6,7 +6,11 @@
 use std::sync::Arc;
 
 use crate::config;
-use crate::policy::{AppIds, Found, Holder, NameTable, Names, Owner, PERSONAL};
+use crate::policy::{AppIds, Found, Holder, Lookup, NameTable, Names, Owner, PERSONAL};
+
+/// Nobody answered about a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered;
 
 /// The sources of one configuration, opened.
 #[derive(Debug)]
@@ -20,6 +24,15 @@ impl Directory {
         Self {
             fixed: Arc::clone(&config.names),
         }
+    }
+
+    /// Asks about a name; afterwards it is known or absent.
+    ///
+    /// # Errors
+    ///
+    /// When there is nobody to ask.
+    pub async fn resolve(&self, _lookup: &Lookup) -> Result<(), Unanswered> {
+        Err(Unanswered)
     }
 
     /// What is known at one moment. Take it once for a request.

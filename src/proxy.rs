@@ -25,6 +25,7 @@ mod lease;
 mod listener;
 mod preface;
 mod pulse;
+mod record;
 mod respond;
 mod service;
 mod socket;
@@ -89,6 +90,7 @@ impl Server {
                     name: &route.name,
                     upstream: route.upstream,
                     stream: route.stream,
+                    basic: route.basic,
                     reads: route.rule.headers().cloned().collect(),
                 })
                 .collect(),
@@ -255,6 +257,7 @@ struct RoutePlan<'a> {
     /// Index of the upstream.
     upstream: usize,
     stream: bool,
+    basic: bool,
     /// Headers that its rule reads.
     reads: Vec<HeaderName>,
 }
@@ -272,6 +275,7 @@ fn routes(plan: &Plan<'_>, metrics: &Metrics) -> Vec<RouteEntry> {
             name,
             upstream: route.upstream,
             stream: route.stream,
+            basic: route.basic,
             late: reads
                 .chain(credential.map(|credential| credential.header.clone()))
                 .collect(),

@@ -13,7 +13,7 @@ use crate::macaroon::{
     Bundle, Caveat, Defect, KnownChain, Limits, Tail, TailDigest, Text, ThirdParty, Token,
     Verified, Verifier, VerifyError, undischarged,
 };
-use crate::policy::{Access, Prohibition, Reason, clear, clear_presence, window};
+use crate::policy::{Access, Asked, Prohibition, Reason, Scope, clear, clear_presence, window};
 
 /// The tokens of one header that verify. What depends on time or revocation is not decided yet.
 #[derive(Debug)]
@@ -44,6 +44,23 @@ pub(super) struct Candidate {
     renewable: Box<[(Box<str>, Box<str>)]>,
     /// Computed for tokens whose lineage has a revocation.
     digests: OnceLock<Box<[TailDigest]>>,
+}
+
+/// Why a token does not permit an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// A caveat prohibits it.
+    Prohibited(Prohibition),
+    /// The request is about the token's own organization, and it names not exactly one.
+    NoOrg,
+    /// The same for a cluster.
+    NoCluster,
+}
+
+impl From<Prohibition> for Refused {
+    fn from(prohibition: Prohibition) -> Self {
+        Self::Prohibited(prohibition)
+    }
 }
 
 /// The chain of each verified token, by nonce, for tokens attenuated from it.
@@ -192,12 +209,41 @@ impl Candidate {
         candidate
     }
 
-    /// Whether all caveats permit the access, or, without one, whether they permit anything.
-    pub(super) fn clear(&self, access: Option<&Access<'_>>, now: i64) -> Result<(), Prohibition> {
-        match access {
-            Some(access) => clear(self.verified.caveats(), access, now),
-            None => clear_presence(self.verified.caveats(), now),
+    /// Whether all caveats permit the access, or, without one, whether they permit anything: its
+    /// organization then, and its cluster where only this token names it.
+    pub(super) fn permits(
+        &self,
+        asked: Option<&Asked<'_>>,
+        now: i64,
+    ) -> Result<(Option<u64>, Option<Box<str>>), Refused> {
+        let caveats = || self.verified.caveats();
+        match asked {
+            None => {
+                clear_presence(caveats(), now)?;
+                Ok((None, None))
+            }
+            Some(asked) if !asked.depends_on_token() => {
+                clear(caveats(), &asked.access, now)?;
+                Ok((asked.access.org, None))
+            }
+            Some(asked) => {
+                let access = self.own(asked)?;
+                clear(caveats(), &access, now)?;
+                let cluster = access.cluster.filter(|_| asked.own_cluster);
+                Ok((access.org, cluster.map(Into::into)))
+            }
         }
+    }
+
+    /// The access with what this token fills in.
+    pub(super) fn own<'a>(&'a self, asked: &Asked<'a>) -> Result<Access<'a>, Refused> {
+        let scope = Scope::of(self.verified.caveats());
+        asked
+            .of(scope)
+            .ok_or(match asked.own_org && scope.org.is_none() {
+                true => Refused::NoOrg,
+                false => Refused::NoCluster,
+            })
     }
 
     /// Whether it, or one that it was attenuated from, is revoked.

@@ -12,6 +12,12 @@ pub enum Denial {
     Ambiguous(Cow<'static, str>),
     /// The path, the query or a header is not what the route asks for: 400.
     BadField(Box<str>),
+    /// A body that has to be judged is of another media type: 415.
+    Media(&'static str),
+    /// A body that has to be judged cannot be read in one way only: 400.
+    BadBody(Box<str>),
+    /// A body that has to be judged is longer than this many bytes: 413.
+    LargeBody(usize),
     /// No usable token: 401.
     Unauthenticated(Unusable),
     /// Verified, but prohibited: 403, with the caveat and what would satisfy it.
@@ -65,7 +71,8 @@ impl Denial {
             | Self::Unauthenticated(Unusable::Malformed(text) | Unusable::BadDischarge(text)) => {
                 Some(text)
             }
-            Self::Unavailable(text) => Some(text),
+            Self::BadBody(text) => Some(text),
+            Self::Unavailable(text) | Self::Media(text) => Some(text),
             Self::Unauthenticated(
                 Unusable::Missing
                 | Unusable::UnknownKey
@@ -75,6 +82,7 @@ impl Denial {
                 | Unusable::NotYetValid
                 | Unusable::Undischarged(_),
             )
+            | Self::LargeBody(_)
             | Self::NoRoute
             | Self::NoMethod(_)
             | Self::Misdirected => None,

@@ -1,8 +1,8 @@
 //! A denial in words: which caveat of which token prohibits, and what would satisfy it.
 
-use super::bearer::Candidate;
+use super::bearer::{Candidate, Refused};
 use crate::macaroon::{Caveat, describe};
-use crate::policy::{Access, Prohibition, Reason};
+use crate::policy::{Access, Asked, Prohibition, Reason};
 
 /// What a denial says.
 pub(super) struct Detail {
@@ -20,26 +20,41 @@ pub(super) const NAMES_ARE_SECRET: &str = "no such name, or none that your token
 ///
 /// The text goes into a log line and an answer, and what it describes is the bearer's to choose,
 /// so it has a bound.
-pub(super) fn prohibited(usable: &[&Candidate], access: Option<&Access<'_>>, now: i64) -> Detail {
+pub(super) fn prohibited(usable: &[&Candidate], asked: Option<&Asked<'_>>, now: i64) -> Detail {
     let mut detail = Detail {
         text: String::new(),
         hints_at_names: false,
     };
     for candidate in usable {
-        let Err(prohibition) = candidate.clear(access, now) else {
+        let Err(refused) = candidate.permits(asked, now) else {
             continue;
         };
-        detail.hints_at_names |=
-            matches!(prohibition.reason, Reason::Resource("organization" | "app"));
+        if let Refused::Prohibited(prohibition) = refused {
+            detail.hints_at_names |=
+                matches!(prohibition.reason, Reason::Resource("organization" | "app"));
+        }
         if detail.text.len() >= LONGEST {
             continue;
         }
         if !detail.text.is_empty() {
             detail.text.push_str("; ");
         }
-        detail
-            .text
-            .push_str(&sentence(candidate, access, prohibition));
+        let number = candidate.position.saturating_add(1);
+        let sentence = match refused {
+            Refused::Prohibited(prohibition) => {
+                let own = asked.and_then(|asked| candidate.own(asked).ok());
+                sentence(candidate, own.as_ref(), prohibition)
+            }
+            Refused::NoOrg => format!(
+                "token {number}: the request names no organization, and neither does the token \
+                 name exactly one; it takes a token for one organization"
+            ),
+            Refused::NoCluster => format!(
+                "token {number}: the request names no cluster, and neither does the token name \
+                 exactly one; name the cluster"
+            ),
+        };
+        detail.text.push_str(&sentence);
     }
     if let Some((end, _)) = detail.text.char_indices().nth(LONGEST) {
         detail.text.truncate(end);
@@ -137,6 +152,10 @@ fn remedy(access: &Access<'_>, reason: Reason) -> String {
         }
     }
 }
+
+/// For a route that is a user's own.
+pub(super) const NO_USER: &str = "this takes a token whose discharge says which user it speaks \
+     for; tokens for an organization or an app have none";
 
 /// For a route that asks for no access.
 const NO_ACCESS: &str = "this route takes a token that can permit something";

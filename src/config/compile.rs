@@ -319,11 +319,12 @@ impl Compiler<'_> {
     }
 }
 
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 11] = [
     "listeners",
     "admin",
     "authority",
     "directory",
+    "hosts",
     "upstreams",
     "routes",
     "limits",

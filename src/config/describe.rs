@@ -3,8 +3,11 @@
 use http::Method;
 
 use super::{Config, Route};
-use crate::policy::{AccessTemplate, Condition, Fixed, Org, Rule, Source, Value};
-use crate::route::RouteSpec;
+use crate::policy::{
+    AccessTemplate, App, Condition, Fixed, Items, LookupKind, Org, Other, Owned, Place, Rule,
+    Source, Value,
+};
+use crate::route::{HostPattern, RouteSpec};
 
 /// Every route with what it asks for, one access a line, in the order of the file; then the
 /// routes that take requests from others.
@@ -34,11 +37,17 @@ fn add_rows(rows: &mut Vec<Row>, spec: &RouteSpec, route: &Route, upstream: &str
     let methods: Vec<_> = spec.methods.iter().map(Method::as_str).collect();
     let hosts = match spec.hosts.as_slice() {
         [] => "any".to_owned(),
-        hosts => hosts.join(","),
+        hosts => hosts
+            .iter()
+            .map(HostPattern::as_str)
+            .collect::<Vec<_>>()
+            .join(","),
     };
     let mut accesses = match &route.rule {
         Rule::Public => vec!["public".to_owned()],
         Rule::Authenticated => vec!["any usable token".to_owned()],
+        Rule::User => vec!["a user's token".to_owned()],
+        Rule::Denied => vec!["denied".to_owned()],
         Rule::Accesses(accesses) => accesses.templates().iter().map(access).collect(),
     }
     .into_iter();
@@ -66,32 +75,89 @@ fn add_rows(rows: &mut Vec<Row>, spec: &RouteSpec, route: &Route, upstream: &str
 /// `rC app={app} machine={machine} when include_leases=true`
 fn access(template: &AccessTemplate) -> String {
     let mut text = template.action.to_string();
-    let org_key = match &template.org {
-        Org::Owner | Org::Slug(_) => "org",
-        Org::OwnerOfApp(_) => "org of app",
-        Org::OwnerOfCluster(_) => "org of cluster",
-    };
-    for (field, value) in template.values() {
-        let field = if field == "org" { org_key } else { field };
-        text += &format!(" {field}={}", words(value));
+    if template.org != Org::Owner {
+        text += &format!(" org={}", org(&template.org));
+    }
+    for (field, value) in template.values().filter(|(field, _)| *field != "org") {
+        text += &match (&template.app, field) {
+            (Some(App::OwnerOf(owned)), "app") => format!(" app={}", owner(owned)),
+            _ if field == "cluster" && template.own_cluster => {
+                format!(" cluster={}|the token's", words(value))
+            }
+            _ => format!(" {field}={}", words(value)),
+        };
+    }
+    if let Some(command) = &template.command {
+        text += &format!(" command=body:/{}", command.words);
+    }
+    match template.each.as_ref().map(|each| &each.items) {
+        Some(Items::Names(pointer)) => text += &format!(" for each body:{pointer}"),
+        Some(Items::Images { registry, .. }) => text += &format!(" for each image of {registry}"),
+        None => {}
     }
     match &template.when {
         None => text,
-        Some(Condition::Present(key)) => text + &format!(" when {key} is given"),
-        Some(Condition::Is(key, value)) => text + &format!(" when {key}={value}"),
+        Some(when) => text + &condition(when),
     }
 }
 
+fn condition(when: &Condition) -> String {
+    let place = match &when.place {
+        Place::Query(key) => key.to_string(),
+        Place::Body(pointer) => format!("body:{pointer}"),
+    };
+    let is = match when.is {
+        Some(value) => format!("={value}"),
+        None => " is given".to_owned(),
+    };
+    let other = match when.other {
+        Some(Other::Org) => " and is of another organization",
+        Some(Other::App) => " and is another app",
+        None => "",
+    };
+    format!(" when {place}{is}{other}")
+}
+
+fn org(org: &Org) -> String {
+    match org {
+        Org::Owner => "owner".to_owned(),
+        Org::Slug(value) => words(value),
+        Org::OwnerOf(owned) => owner(owned),
+        Org::First(several) => several.iter().map(self::org).collect::<Vec<_>>().join("|"),
+        Org::Token => "the token's".to_owned(),
+        Org::EachToken => "each token's".to_owned(),
+        Org::Peer => "the source's".to_owned(),
+    }
+}
+
+fn owner(owned: &Owned) -> String {
+    let kind = match &owned.kind {
+        LookupKind::Org => "org",
+        LookupKind::App => "app",
+        LookupKind::Machine => "machine",
+        LookupKind::Volume => "volume",
+        LookupKind::Cluster => "cluster",
+        LookupKind::Object(kind) => kind,
+    };
+    format!("owner({kind} {})", words(&owned.of))
+}
+
 fn words(value: &Value) -> String {
-    let source = match &value.source {
+    let mut places: Vec<_> = value.sources().map(place).collect();
+    places.extend(value.otherwise.as_ref().map(|f| fixed_words(f).to_owned()));
+    places.join("|")
+}
+
+fn place(source: &Source) -> String {
+    match source {
         Source::Fixed(fixed) => fixed_words(fixed).to_owned(),
-        Source::Capture { name, .. } => format!("{{{name}}}"),
+        Source::Capture { name, .. } | Source::Host { name, .. } => format!("{{{name}}}"),
         Source::Query(key) => format!("?{key}"),
         Source::Header(name) => format!("header:{name}"),
-    };
-    match &value.otherwise {
-        Some(fixed) => format!("{source}|{}", fixed_words(fixed)),
-        None => source,
+        Source::Body(pointer) => format!("body:{pointer}"),
+        Source::BasicUser => "basic:user".to_owned(),
+        Source::Each => "each".to_owned(),
+        Source::Peer => "the source's".to_owned(),
     }
 }
 

@@ -191,7 +191,7 @@ pub(super) fn url(text: &str) -> Result<UpstreamUrl, Fault> {
 }
 
 /// CONNECT and TRACE are no requests for a resource.
-const METHODS: [Method; 7] = [
+pub(super) const METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
     Method::POST,

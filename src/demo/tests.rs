@@ -96,8 +96,10 @@ fn the_tokens_may_what_the_matrix_says() {
             host: "127.0.0.1:8080",
             target,
             headers: &headers,
+            basic: None,
+            body: None,
         };
-        match authorizer.authorize(&head, NOW).verdict {
+        match authorizer.authorize(&head, NOW).unwrap().verdict {
             Ok(_) => 200,
             Err(Denial::Prohibited(_)) => 403,
             Err(Denial::UnknownName(_) | Denial::NoRoute) => 404,

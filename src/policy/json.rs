@@ -105,12 +105,21 @@ impl Json {
 
     /// The value under a key, if this is an object that has it.
     pub fn key(&self, key: &str) -> Option<&Self> {
-        let Self::Object(entries) = self else {
-            return None;
-        };
-        entries
+        self.key_values()?
             .iter()
             .find_map(|(known, value)| (known == key).then_some(value))
+    }
+
+    /// Whether it is an object.
+    pub fn is_object(&self) -> bool {
+        self.key_values().is_some()
+    }
+
+    fn key_values(&self) -> Option<&[(String, Self)]> {
+        match self {
+            Self::Object(entries) => Some(entries),
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text(_) | Self::List(_) => None,
+        }
     }
 
     /// The text, if it is one.

@@ -1,16 +1,21 @@
 //! Rules: how a request becomes the accesses that its bearer must be permitted.
 
+mod each;
 mod field;
+mod template;
 
 use http::HeaderName;
 use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::access::{Access, InvalidAccess};
-use super::names::{AppIds, Found, Lookup, Names, Noun, PERSONAL};
-use crate::macaroon::Action;
+use super::body::BodyForm;
+use super::names::{Found, Lookup, Names, Noun};
+use super::scope::Scope;
 
-pub use field::{Condition, Field, Fields, Fixed, QueryKeys, Source, Value};
+pub use each::{Each, Items};
+pub use field::{Condition, Field, Fields, Fixed, Other, Place, QueryKeys, Source, Value};
+pub use template::{AccessTemplate, App, Org, Owned};
 
 /// What a route asks of the bearer.
 #[derive(Debug)]
@@ -19,6 +24,10 @@ pub enum Rule {
     Public,
     /// Any usable token; the request touches nothing that a caveat could name.
     Authenticated,
+    /// A token whose discharge attests which user it speaks for. No scoped token has that.
+    User,
+    /// No token permits it.
+    Denied,
     /// A permit for each of these.
     Accesses(Accesses),
 }
@@ -27,70 +36,86 @@ pub enum Rule {
 #[derive(Debug)]
 pub struct Accesses(Vec<AccessTemplate>);
 
-/// One access, as far as it does not depend on the request.
-#[derive(Clone, Debug)]
-pub struct AccessTemplate {
-    /// Left out of the request's accesses where this does not hold.
-    pub when: Option<Condition>,
-    /// Never empty.
-    pub action: Action,
-    /// Whose it is.
-    pub org: Org,
-    /// App name.
-    pub app: Option<Value>,
-    /// Machine id.
-    pub machine: Option<Value>,
-    /// Volume id.
-    pub volume: Option<Value>,
-    /// Cluster name.
-    pub cluster: Option<Value>,
-    /// Feature of the organization.
-    pub feature: Option<Value>,
-    /// Feature of the app.
-    pub app_feature: Option<Value>,
-    /// Feature of the machine.
-    pub machine_feature: Option<Value>,
-    /// GraphQL mutation.
-    pub mutation: Option<Value>,
-    /// Storage object.
-    pub storage_object: Option<Value>,
+/// An access that a request asks for, with the parts that each token fills in by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// The access, complete unless one of the following says otherwise.
+    pub access: Access<'a>,
+    /// The organization is the token's own.
+    pub own_org: bool,
+    /// And the request is about that of every token of the bearer.
+    pub every_org: bool,
+    /// The cluster is the token's own.
+    pub own_cluster: bool,
 }
 
-/// Where the organization of an access comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Org {
-    /// It is the one that owns the app of the access.
-    Owner,
-    /// A slug. An app in the same access must belong to it.
-    Slug(Value),
-    /// The one that owns an app which is itself no part of the access.
-    OwnerOfApp(Value),
-    /// The one that owns a cluster which is itself no part of the access.
-    OwnerOfCluster(Value),
+impl<'a> Asked<'a> {
+    /// Whether it takes a token's scope to know the whole access.
+    pub fn depends_on_token(&self) -> bool {
+        self.own_org || self.own_cluster
+    }
+
+    /// The access for a token of this scope; `None` if the scope lacks a part.
+    pub fn of(&self, scope: Scope<'a>) -> Option<Access<'a>> {
+        let mut access = self.access.clone();
+        if self.own_org {
+            access.org = Some(scope.org?);
+        }
+        if self.own_cluster {
+            access.cluster = Some(scope.cluster?);
+        }
+        Some(access)
+    }
+}
+
+/// A complete access.
+impl<'a> From<Access<'a>> for Asked<'a> {
+    fn from(access: Access<'a>) -> Self {
+        Self {
+            access,
+            own_org: false,
+            every_org: false,
+            own_cluster: false,
+        }
+    }
 }
 
 impl Rule {
+    fn templates(&self) -> &[AccessTemplate] {
+        match self {
+            Self::Accesses(Accesses(templates)) => templates,
+            Self::Public | Self::Authenticated | Self::User | Self::Denied => &[],
+        }
+    }
+
     /// The headers that it reads.
     pub fn headers(&self) -> impl Iterator<Item = &HeaderName> {
-        let templates = match self {
-            Self::Accesses(Accesses(templates)) => templates.as_slice(),
-            Self::Public | Self::Authenticated => &[],
-        };
-        let values = templates.iter().flat_map(AccessTemplate::values);
-        values.filter_map(|(_, value)| match &value.source {
-            Source::Header(name) => Some(name),
-            Source::Fixed(_) | Source::Capture { .. } | Source::Query(_) => None,
+        let values = self.templates().iter().flat_map(AccessTemplate::values);
+        let sources = values.flat_map(|(_, value)| value.sources());
+        sources.filter_map(|source| {
+            if let Source::Header(name) = source {
+                Some(name)
+            } else {
+                None
+            }
         })
     }
 
     /// Whether it reads the query.
     pub fn reads_query(&self) -> bool {
-        match self {
-            Self::Accesses(Accesses(templates)) => templates
-                .iter()
-                .any(|template| template.query_keys().next().is_some()),
-            Self::Public | Self::Authenticated => false,
-        }
+        self.templates()
+            .iter()
+            .any(|template| template.query_keys().next().is_some())
+    }
+
+    /// How it reads the body, if it does.
+    pub fn body(&self) -> Option<BodyForm<'_>> {
+        let templates = self.templates();
+        let command = templates.iter().find_map(|t| t.command.as_ref());
+        let json = || templates.iter().any(AccessTemplate::reads_body);
+        command
+            .map(BodyForm::Command)
+            .or_else(|| json().then_some(BodyForm::Json))
     }
 
     /// The accesses of a request; empty only where the rule asks for none.
@@ -100,29 +125,11 @@ impl Rule {
         &'a self,
         fields: &Fields<'a>,
         names: &impl Names,
-    ) -> Result<SmallVec<[Access<'a>; 1]>, AccessError> {
-        let Self::Accesses(Accesses(templates)) = self else {
-            return Ok(SmallVec::new());
-        };
-        let made = templates
-            .iter()
-            .try_fold(SmallVec::new(), |mut accesses, template| {
-                if template.applies(fields)? {
-                    accesses.push(template.access(fields, names)?);
-                }
-                Ok(accesses)
-            });
-        match made {
-            Ok(accesses) if accesses.is_empty() => Err(AccessError::Nothing),
-            // A request that is wrong in another way too is answered for that one, whether or not
-            // the name exists: else the order of checks would tell.
-            Err(error @ (AccessError::UnknownName(_) | AccessError::Contradiction(_))) => {
-                templates
-                    .iter()
-                    .try_for_each(|template| template.read(fields))?;
-                Err(error)
-            }
-            made => made,
+    ) -> Result<SmallVec<[Asked<'a>; 1]>, AccessError> {
+        match self {
+            Self::Public | Self::Authenticated | Self::User => Ok(SmallVec::new()),
+            Self::Denied => Err(AccessError::Denied),
+            Self::Accesses(accesses) => accesses.of(fields, names),
         }
     }
 }
@@ -134,7 +141,7 @@ impl Accesses {
     /// What is wrong with which template, each by its place; not empty.
     pub fn new(templates: Vec<AccessTemplate>) -> Result<Self, Vec<(usize, TemplateError)>> {
         let mut errors = Vec::new();
-        if templates.first().is_none_or(|t| t.when.is_some()) {
+        if templates.first().is_none_or(|t| !t.is_certain()) {
             errors.push((0, TemplateError::Conditional));
         }
         for (index, template) in templates.iter().enumerate() {
@@ -153,148 +160,32 @@ impl Accesses {
     pub fn templates(&self) -> &[AccessTemplate] {
         &self.0
     }
-}
 
-impl AccessTemplate {
-    /// A template that asks for `action` on nothing yet.
-    pub fn new(action: Action, org: Org) -> Self {
-        Self {
-            when: None,
-            action,
-            org,
-            app: None,
-            machine: None,
-            volume: None,
-            cluster: None,
-            feature: None,
-            app_feature: None,
-            machine_feature: None,
-            mutation: None,
-            storage_object: None,
-        }
-    }
-
-    /// Every field that is read from the request, with its name in the configuration.
-    pub fn values(&self) -> impl Iterator<Item = (&'static str, &Value)> {
-        let org = match &self.org {
-            Org::Owner => None,
-            Org::Slug(value) | Org::OwnerOfApp(value) | Org::OwnerOfCluster(value) => Some(value),
-        };
-        [
-            ("org", org),
-            ("app", self.app.as_ref()),
-            ("machine", self.machine.as_ref()),
-            ("volume", self.volume.as_ref()),
-            ("cluster", self.cluster.as_ref()),
-            ("feature", self.feature.as_ref()),
-            ("app_feature", self.app_feature.as_ref()),
-            ("machine_feature", self.machine_feature.as_ref()),
-            ("mutation", self.mutation.as_ref()),
-            ("storage_object", self.storage_object.as_ref()),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-    }
-
-    /// The query keys it reads.
-    pub fn query_keys(&self) -> impl Iterator<Item = &str> {
-        let condition = self.when.as_ref().map(|when| match when {
-            Condition::Present(key) | Condition::Is(key, _) => &**key,
-        });
-        let values = self.values().filter_map(|(_, value)| match &value.source {
-            Source::Query(key) => Some(&**key),
-            Source::Fixed(_) | Source::Capture { .. } | Source::Header(_) => None,
-        });
-        condition.into_iter().chain(values)
-    }
-
-    fn check(&self) -> Result<(), TemplateError> {
-        if self.action.is_empty() {
-            return Err(TemplateError::NoAction);
-        }
-        for (name, value) in self.values() {
-            if value.can_be_zero() && !ZERO_FIELDS.contains(&name) {
-                return Err(TemplateError::Zero(name));
-            }
-            if !value.fixed_text_is_id() {
-                return Err(TemplateError::Text(name));
-            }
-        }
-        if self.org == Org::Owner && self.app.as_ref().is_none_or(Value::can_be_zero) {
-            return Err(TemplateError::NoOrg);
-        }
-        let sample = Access {
-            action: self.action,
-            org: Some(1),
-            app: self.app.as_ref().map(|_| 1),
-            app_feature: self.app_feature.as_ref().map(Value::sample),
-            feature: self.feature.as_ref().map(Value::sample),
-            volume: self.volume.as_ref().map(Value::sample),
-            machine: self.machine.as_ref().map(Value::sample),
-            machine_feature: self.machine_feature.as_ref().map(Value::sample),
-            mutation: self.mutation.as_ref().map(Value::sample),
-            cluster: self.cluster.as_ref().map(Value::sample),
-            storage_object: self.storage_object.as_ref().map(Value::sample),
-            ..Access::default()
-        };
-        sample.validate().map_err(TemplateError::Invalid)
-    }
-
-    /// Reads every field that the access would be made of, and resolves nothing.
-    fn read<'a>(&'a self, fields: &Fields<'a>) -> Result<(), AccessError> {
-        if self.applies(fields)? {
-            self.values()
-                .try_for_each(|(_, value)| value.read(fields).map(drop))?;
-        }
-        Ok(())
-    }
-
-    fn applies(&self, fields: &Fields<'_>) -> Result<bool, AccessError> {
-        self.when
-            .as_ref()
-            .map_or(Ok(true), |when| when.holds(fields))
-    }
-
-    fn access<'a>(
+    /// The accesses of one request; never empty.
+    pub fn of<'a>(
         &'a self,
         fields: &Fields<'a>,
         names: &impl Names,
-    ) -> Result<Access<'a>, AccessError> {
-        let text = |value: &'a Option<Value>| value.as_ref().map(|v| v.read(fields)).transpose();
-        let app = match &self.app {
-            Some(value) => Some(app_or_zero(value.read(fields)?, names)?),
-            None => None,
-        };
-        let owner = app.flatten().map(|ids| ids.org);
-        let org = match &self.org {
-            Org::Owner => owner,
-            Org::Slug(value) => Some(org_of_slug(value.read(fields)?, names)?),
-            Org::OwnerOfApp(value) => app_or_zero(value.read(fields)?, names)?.map(|ids| ids.org),
-            Org::OwnerOfCluster(value) => Some(known(
-                names.cluster_org(value.read(fields)?),
-                Noun::Cluster,
-            )?),
-        };
-        if owner.is_some() && owner != org {
-            return Err(AccessError::Contradiction(Noun::App));
+    ) -> Result<SmallVec<[Asked<'a>; 1]>, AccessError> {
+        let mut asked = SmallVec::new();
+        let made = self
+            .0
+            .iter()
+            .try_for_each(|template| template.add(fields, names, &mut asked));
+        match made {
+            Ok(()) if asked.is_empty() => Err(AccessError::Nothing),
+            Ok(()) if asked.len() > MAX_ACCESSES => Err(AccessError::TooMany),
+            Ok(()) => Ok(asked),
+            // A request that is wrong in another way too is answered for that one, whether or not
+            // the name exists: else the order of checks would tell.
+            Err(error @ (AccessError::UnknownName(_) | AccessError::Contradiction(_))) => {
+                self.0
+                    .iter()
+                    .try_for_each(|template| template.read(fields))?;
+                Err(error)
+            }
+            Err(error) => Err(error),
         }
-        let access = Access {
-            action: self.action,
-            org,
-            app: app.map(|ids| ids.map_or(0, |ids| ids.app)),
-            app_feature: text(&self.app_feature)?,
-            feature: text(&self.feature)?,
-            volume: text(&self.volume)?,
-            machine: text(&self.machine)?,
-            machine_feature: text(&self.machine_feature)?,
-            mutation: text(&self.mutation)?,
-            cluster: text(&self.cluster)?,
-            storage_object: text(&self.storage_object)?,
-            ..Access::default()
-        };
-        check_parts(&access, names)?;
-        access.validate().map_err(AccessError::Invalid)?;
-        Ok(access)
     }
 }
 
@@ -313,6 +204,9 @@ pub enum TemplateError {
     /// `zero` where it stands for nothing.
     #[error("`{0}` cannot be zero")]
     Zero(&'static str),
+    /// `each` in a field of a template that is made once.
+    #[error("`{0}` is `each`, but the access is made for no list")]
+    NoElement(&'static str),
     /// A text that no request could hold either.
     #[error("`{0}` is not made of letters, digits, `_` and `-`")]
     Text(&'static str),
@@ -336,6 +230,15 @@ pub enum AccessError {
     /// A field is outside the alphabet of names and ids.
     #[error("{0} is not made of letters, digits, `_` and `-`")]
     NotAnId(Field),
+    /// A field of the body is no text.
+    #[error("{0} is not a text")]
+    NotText(Field),
+    /// A reference to an image that could be read as one of the platform's registry.
+    #[error("{0} is no image reference of the form registry/app:tag")]
+    NotAnImage(Field),
+    /// Two places hold different texts for one field.
+    #[error("{0} and {1} name different things")]
+    Disagree(Field, Field),
     /// A condition asks for a boolean.
     #[error("{0} must be `true` or `false`")]
     NotBoolean(Field),
@@ -354,30 +257,24 @@ pub enum AccessError {
     /// Two parts of the request name things that do not belong together.
     #[error("the {0} does not belong to what else the request names")]
     Contradiction(Noun),
+    /// No template of the route, or no field of the request, is permitted to anybody.
+    #[error("no token permits this here")]
+    Denied,
+    /// The route is for requests from a machine of the platform.
+    #[error("the request comes from no machine that the platform vouches for")]
+    NoPeer,
+    /// The body has no command.
+    #[error("the request has no command")]
+    NoCommand,
+    /// More accesses than one request may make.
+    #[error("the request names more than {MAX_ACCESSES} things")]
+    TooMany,
     /// No template applies.
     #[error("the request makes no access")]
     Nothing,
     /// The fields do not fit together.
     #[error(transparent)]
     Invalid(InvalidAccess),
-}
-
-/// Where zero stands for a collection or for something not yet created.
-const ZERO_FIELDS: [&str; 4] = ["app", "machine", "volume", "cluster"];
-
-/// The ids of an app; `None` is zero.
-fn app_or_zero(name: &str, names: &impl Names) -> Result<Option<AppIds>, AccessError> {
-    if name.is_empty() {
-        return Ok(None);
-    }
-    known(names.app(name), Noun::App).map(Some)
-}
-
-fn org_of_slug(slug: &str, names: &impl Names) -> Result<u64, AccessError> {
-    if slug == PERSONAL {
-        return Err(AccessError::UnknownName(Noun::Org));
-    }
-    known(names.org(slug), Noun::Org)
 }
 
 /// What the directory says, or why the request cannot be judged.
@@ -389,22 +286,8 @@ fn known<T>(found: Found<T>, noun: Noun) -> Result<T, AccessError> {
     }
 }
 
-/// A machine or volume that is known must belong to the app. One that is not known goes on: its
-/// own upstream looks for it under the app that was judged.
-fn check_parts(access: &Access<'_>, names: &impl Names) -> Result<(), AccessError> {
-    let check = |found: Found<AppIds>, noun| match found {
-        Found::Known(ids) if Some(ids.app) != access.app => Err(AccessError::Contradiction(noun)),
-        Found::Known(_) | Found::Absent => Ok(()),
-        Found::Unresolved(lookup) => Err(AccessError::Unresolved(lookup)),
-    };
-    if let Some(machine) = access.machine.filter(|id| !id.is_empty()) {
-        check(names.machine(machine), Noun::Machine)?;
-    }
-    if let Some(volume) = access.volume.filter(|id| !id.is_empty()) {
-        check(names.volume(volume), Noun::Volume)?;
-    }
-    Ok(())
-}
+/// Accesses of one request, inclusive: each costs a look at every caveat.
+pub(super) const MAX_ACCESSES: usize = 64;
 
 #[cfg(test)]
 mod tests;

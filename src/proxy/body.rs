@@ -2,13 +2,14 @@
 //! and cut when the lease of their request ends.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use thiserror::Error;
@@ -27,13 +28,30 @@ use crate::authz::{Lease, LeaseEnd};
 /// A request body between the client and the upstream's connection.
 #[derive(Debug)]
 pub(super) struct RequestBody {
-    incoming: Incoming,
+    origin: Origin,
     upload: Option<Rc<Upload>>,
     /// Header names that were judged or set, so that trailers may not say them again.
     refused: Option<Arc<[HeaderName]>>,
     /// Of its own: once the response has begun, a client that does not read it must not be able
     /// to go on sending.
     lease: Option<LeaseWatch>,
+}
+
+#[derive(Debug)]
+enum Origin {
+    /// What the client sends, as it comes.
+    Client(Incoming),
+    /// What was judged, as a whole.
+    Judged(Bytes),
+}
+
+/// Why a body that has to be judged is not there as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreceived {
+    /// It is longer than it may be.
+    TooLarge,
+    /// The client broke off, or broke the framing.
+    Broken,
 }
 
 /// How far a request body has come. Whoever waits for the response watches it, so that one timer
@@ -83,7 +101,7 @@ impl RequestBody {
             })
         });
         Self {
-            incoming,
+            origin: Origin::Client(incoming),
             upload,
             refused: None,
             lease: None,
@@ -95,6 +113,34 @@ impl RequestBody {
         self.lease = lease
             .filter(|_| self.upload.is_some())
             .map(|lease| leases.watch(lease.clone()));
+    }
+
+    /// Takes in the whole body, up to `limit` bytes, and leaves an empty one. Trailers are
+    /// dropped: nothing in them was judged.
+    pub(super) async fn receive(&mut self, limit: usize) -> Result<Bytes, Unreceived> {
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        if self.size_hint().lower() > limit {
+            return Err(Unreceived::TooLarge);
+        }
+        let mut whole = BytesMut::new();
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await {
+            let frame = frame.map_err(|_| Unreceived::Broken)?;
+            if let Ok(data) = frame.into_data() {
+                let length = whole.len().saturating_add(data.len());
+                if u64::try_from(length).unwrap_or(u64::MAX) > limit {
+                    return Err(Unreceived::TooLarge);
+                }
+                whole.extend_from_slice(&data);
+            }
+        }
+        self.replace(Bytes::new());
+        Ok(whole.freeze())
+    }
+
+    /// Puts what was judged in the place of what came.
+    pub(super) fn replace(&mut self, judged: Bytes) {
+        self.origin = Origin::Judged(judged);
+        self.upload = None;
     }
 
     /// Keeps these names out of the trailers.
@@ -128,12 +174,18 @@ impl Body for RequestBody {
             }
             return Poll::Ready(Some(Err(UploadError::LeaseEnded(end))));
         }
-        let outcome = Pin::new(&mut self.incoming).poll_frame(cx);
+        let incoming = match &mut self.origin {
+            Origin::Client(incoming) => incoming,
+            Origin::Judged(bytes) => {
+                let whole = std::mem::take(bytes);
+                let frame = (!whole.is_empty()).then(|| Ok(Frame::data(whole)));
+                return Poll::Ready(frame);
+            }
+        };
+        let outcome = Pin::new(&mut *incoming).poll_frame(cx);
         let stage = match &outcome {
             // Whoever sends trailers on does not ask for more.
-            Poll::Ready(Some(Ok(frame)))
-                if frame.is_trailers() || self.incoming.is_end_stream() =>
-            {
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || incoming.is_end_stream() => {
                 Stage::Ended
             }
             Poll::Ready(Some(Ok(_))) => Stage::Sending,
@@ -157,11 +209,17 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.origin {
+            Origin::Client(incoming) => incoming.is_end_stream(),
+            Origin::Judged(bytes) => bytes.is_empty(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.origin {
+            Origin::Client(incoming) => incoming.size_hint(),
+            Origin::Judged(bytes) => exactly(bytes),
+        }
     }
 }
 
@@ -349,6 +407,10 @@ impl UpstreamBody {
     }
 }
 
+fn exactly(bytes: &Bytes) -> SizeHint {
+    SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+}
+
 fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
@@ -405,9 +467,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
-            Source::Own(bytes) => {
-                SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
-            }
+            Source::Own(bytes) => exactly(bytes),
             Source::Upstream(body) => body.incoming.size_hint(),
         }
     }

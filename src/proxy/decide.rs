@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::authz::{Authorizer, Decision, Head, Review};
+use http::HeaderMap;
+
+use crate::authz::{Authorizer, Decision, Denial, Head, Review, Waiting};
+use crate::policy::{Body, Lookup};
 
 /// Asks for decisions.
 #[derive(Clone, Debug)]
@@ -15,11 +18,38 @@ pub(super) enum Decider {
 }
 
 impl Decider {
-    pub(super) fn authorize<'a>(&'a self, head: &Head<'a>, now: i64) -> Decision<'a> {
+    pub(super) fn authorize<'a>(
+        &'a self,
+        head: &Head<'a>,
+        now: i64,
+    ) -> Result<Decision<'a>, Waiting> {
         match self {
             Self::Authorizer(authorizer) => authorizer.authorize(head, now),
             #[cfg(test)]
-            Self::Test(decide) => decide(head),
+            Self::Test(decide) => Ok(decide(head)),
+        }
+    }
+
+    /// Reads a body that the decision asked for.
+    pub(super) fn read_body(
+        &self,
+        route: usize,
+        headers: &HeaderMap,
+        bytes: &[u8],
+    ) -> Result<Body, Denial> {
+        match self {
+            Self::Authorizer(authorizer) => authorizer.read_body(route, headers, bytes),
+            #[cfg(test)]
+            Self::Test(_) => Err(Denial::NoRoute),
+        }
+    }
+
+    /// Has the directory ask about a name that the decision asked for.
+    pub(super) async fn resolve(&self, lookup: &Lookup) -> Result<(), Denial> {
+        match self {
+            Self::Authorizer(authorizer) => authorizer.resolve(lookup).await,
+            #[cfg(test)]
+            Self::Test(_) => Err(Denial::NoRoute),
         }
     }
 

@@ -171,23 +171,40 @@ fn identify(headers: &mut HeaderMap, identity: &Identity, decision: &DecisionId)
             headers.insert(TOKEN_ID, value);
         }
     }
-    for (name, id) in [
-        (ORG, identity.org),
-        (APP, identity.app),
-        (USER, identity.user),
-    ] {
+    if let Some(value) = orgs(&identity.orgs) {
+        headers.insert(ORG, value);
+    }
+    for (name, id) in [(APP, identity.app), (USER, identity.user)] {
         if let Some(id) = id {
             headers.insert(name, id.into());
         }
+    }
+    if let Some(cluster) = identity.cluster.as_deref()
+        && let Ok(value) = HeaderValue::from_str(cluster)
+    {
+        headers.insert(CLUSTER, value);
     }
     if let Some(value) = decision.header() {
         headers.insert(DECISION, value);
     }
 }
 
+/// One id, or a list of them, where the request is about all organizations of the bearer.
+fn orgs(orgs: &[u64]) -> Option<HeaderValue> {
+    match orgs {
+        [] => None,
+        [org] => Some((*org).into()),
+        several => {
+            let list = several.iter().map(u64::to_string).collect::<Vec<_>>();
+            HeaderValue::from_str(&list.join(", ")).ok()
+        }
+    }
+}
+
 const TOKEN_ID: HeaderName = HeaderName::from_static("x-usher-token-id");
 const ORG: HeaderName = HeaderName::from_static("x-usher-org");
 const APP: HeaderName = HeaderName::from_static("x-usher-app");
+const CLUSTER: HeaderName = HeaderName::from_static("x-usher-cluster");
 const USER: HeaderName = HeaderName::from_static("x-usher-user");
 const DECISION: HeaderName = HeaderName::from_static("x-usher-decision");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

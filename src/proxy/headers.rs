@@ -29,6 +29,8 @@ impl Sieve {
         headers: &HeaderMap,
         version: Version,
     ) -> Result<(), &'static str> {
+        // A request is judged again when the decision had to wait for something.
+        *self = Self::default();
         if headers.len() != headers.keys_len() {
             singletons(headers)?;
             self.cookie = joined_cookie(headers, version)?;

@@ -23,6 +23,7 @@ pub(super) struct Answer {
     allow: Option<Box<str>>,
     discharges: Box<[(Box<str>, Box<str>)]>,
     close: bool,
+    basic: bool,
 }
 
 impl Answer {
@@ -33,7 +34,15 @@ impl Answer {
             allow: None,
             discharges: Box::default(),
             close: false,
+            basic: false,
         }
+    }
+
+    /// Asks for Basic authentication where it asks for a token. Registry clients take any other
+    /// challenge for the address of a token service.
+    pub(super) fn asking_basic(mut self, basic: bool) -> Self {
+        self.basic = basic;
+        self
     }
 
     /// Ends the connection after it: what follows on it cannot be trusted to be a request.
@@ -111,7 +120,11 @@ impl Answer {
     fn status_headers(&self, status: StatusCode, headers: &mut HeaderMap) {
         match status {
             StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, challenge(self.code));
+                let challenge = match self.basic {
+                    true => HeaderValue::from_static(r#"Basic realm="usher", charset="UTF-8""#),
+                    false => challenge(self.code),
+                };
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
             StatusCode::METHOD_NOT_ALLOWED => {
                 let allow = self.allow.as_deref().unwrap_or_default();
@@ -176,6 +189,12 @@ impl From<Denial> for Answer {
         match denial {
             Denial::Ambiguous(why) => Self::new(Code::Ambiguous, why).closing(),
             Denial::BadField(why) => Self::new(Code::BadField, String::from(why)),
+            Denial::Media(why) => Self::new(Code::BodyMedia, why).closing(),
+            Denial::BadBody(why) => Self::new(Code::BodyInvalid, String::from(why)),
+            Denial::LargeBody(limit) => {
+                let why = format!("the body is longer than the {limit} bytes that are judged");
+                Self::new(Code::BodyTooLarge, why).closing()
+            }
             Denial::Unauthenticated(unusable) => unusable.into(),
             Denial::Prohibited(why) => Self::new(Code::Prohibited, String::from(why)),
             Denial::UnknownName(why) => Self::new(Code::UnknownName, String::from(why)),

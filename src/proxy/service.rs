@@ -1,6 +1,7 @@
 //! One request, from its head to the beginning of its response.
 
-use std::fmt;
+mod pending;
+
 use std::rc::Rc;
 
 use http::header::{self, HeaderMap};
@@ -15,13 +16,15 @@ use super::decision::DecisionId;
 use super::forward::forward;
 use super::headers::Sieve;
 use super::host::is_host;
+use super::record::Record;
 use super::respond::{Answer, Caller, Code};
 use super::turn;
 use super::worker::Worker;
-use crate::authz::{Decision, Denial, Head, Permit, TokenRef};
+use crate::authz::{Denial, Head, Permit, Waiting};
 use crate::clock;
 use crate::config::ConnectionLimits;
-use crate::policy::Access;
+
+use pending::{Held, Pending};
 
 /// Answers one request, which began at `begun`.
 pub(super) async fn serve(
@@ -39,13 +42,32 @@ pub(super) async fn serve(
     let has_body = !request.body().is_end_stream();
 
     let mut sieve = Sieve::default();
-    let answer = match judge(worker, &request, &mut sieve, &decision, begun) {
-        Ok(permit) => match forward(permit, request, &mut sieve, &decision, &connection).await {
-            Ok(response) => {
-                return response.map(|body| ResponseBody::upstream(body, in_flight));
+    let mut held = Held::of(request.headers());
+    let verdict = match judge(worker, &request, &held, &mut sieve, &decision, begun) {
+        Judged::Decided(verdict) => verdict,
+        // Seldom, and large: on the heap, so that it does not make every request large.
+        Judged::Waiting(waiting) => {
+            let mut rest = Pending {
+                worker,
+                request: &mut request,
+                held: &mut held,
+                sieve: &mut sieve,
+                id: &decision,
+                begun,
+            };
+            Box::pin(rest.decide(waiting)).await
+        }
+    };
+    let answer = match verdict {
+        Ok(permit) => {
+            held.hand_over(&mut request);
+            match forward(permit, request, &mut sieve, &decision, &connection).await {
+                Ok(response) => {
+                    return response.map(|body| ResponseBody::upstream(body, in_flight));
+                }
+                Err(error) => Answer::from(&error),
             }
-            Err(error) => Answer::from(&error),
-        },
+        }
         Err(answer) => answer,
     };
 
@@ -70,35 +92,52 @@ fn conceal(headers: &mut HeaderMap) {
     }
 }
 
+/// What came of judging a request.
+enum Judged {
+    /// The decision.
+    Decided(Result<Permit, Answer>),
+    /// It has to wait.
+    Waiting(Waiting),
+}
+
 /// Refuses what can be read in two ways, then asks for the decision, and records it.
 fn judge(
     worker: &Worker,
     request: &Request<RequestBody>,
+    held: &Held,
     sieve: &mut Sieve,
     id: &DecisionId,
     begun: Instant,
-) -> Result<Permit, Answer> {
+) -> Judged {
     let head = match read(request, sieve, &worker.limits) {
-        Ok(head) => head,
+        Ok(head) => Head {
+            basic: held.basic.as_ref(),
+            body: held.body.as_ref(),
+            ..head
+        },
         Err(answer) => {
             let record = Record::refused(request.method(), id);
             record.write(worker, Err(answer.code), begun);
-            return Err(answer);
+            return Judged::Decided(Err(answer));
         }
     };
-    let decision = worker.decider.authorize(&head, clock::unix_now());
+    let decision = match worker.decider.authorize(&head, clock::unix_now()) {
+        Ok(decision) => decision,
+        Err(waiting) => return Judged::Waiting(waiting),
+    };
     let record = Record::of(&decision, request.method(), id);
-    match decision.verdict {
+    Judged::Decided(match decision.verdict {
         Ok(permit) => {
             record.write(worker, Ok(()), begun);
             Ok(permit)
         }
         Err(denial) => {
-            let answer = Answer::from(denial);
+            let route = decision.route.and_then(|index| worker.routes.get(index));
+            let answer = Answer::from(denial).asking_basic(route.is_some_and(|r| r.basic));
             record.write(worker, Err(answer.code), begun);
             Err(answer)
         }
-    }
+    })
 }
 
 /// The head as the decision sees it, once there is one way to read it.
@@ -142,6 +181,8 @@ fn read<'a, B: Body>(
         host,
         target,
         headers,
+        basic: None,
+        body: None,
     })
 }
 
@@ -169,141 +210,6 @@ fn host<B>(request: &Request<B>) -> Result<&str, &'static str> {
         return Err("the host is not a name or address with an optional port");
     }
     Ok(host)
-}
-
-/// What the log says about one decision.
-struct Record<'a> {
-    route: Option<usize>,
-    access: String,
-    token: Option<TokenRef>,
-    reason: Option<Box<str>>,
-    method: &'a Method,
-    id: &'a DecisionId,
-}
-
-impl<'a> Record<'a> {
-    fn refused(method: &'a Method, id: &'a DecisionId) -> Self {
-        Self {
-            route: None,
-            access: String::new(),
-            token: None,
-            reason: None,
-            method,
-            id,
-        }
-    }
-
-    fn of(decision: &Decision<'_>, method: &'a Method, id: &'a DecisionId) -> Self {
-        let access = if tracing::enabled!(tracing::Level::INFO) {
-            Accesses(&decision.accesses).to_string()
-        } else {
-            String::new()
-        };
-        Self {
-            route: decision.route,
-            access,
-            token: decision.token,
-            reason: decision.reason.clone(),
-            method,
-            id,
-        }
-    }
-
-    fn write(self, worker: &Worker, verdict: Result<(), Code>, begun: Instant) {
-        let latency = turn::read().duration_since(begun);
-        worker.metrics.decision.observe(latency);
-        let route = self.route.and_then(|index| worker.routes.get(index));
-        match (verdict, route) {
-            (Ok(()), Some(route)) => {
-                route.metrics.permitted.inc();
-            }
-            (Ok(()), None) => {}
-            (Err(code), route) => {
-                let name = route.map_or(&worker.no_route, |route| &route.name);
-                worker.metrics.denied(name, code.as_str());
-            }
-        }
-        let (verdict, code) = match verdict {
-            Ok(()) => ("permit", "permitted"),
-            Err(code) => ("deny", code.as_str()),
-        };
-        tracing::info!(
-            route = route.map(|route| &*route.name),
-            access = self.access,
-            verdict,
-            code,
-            reason = self.reason.as_deref(),
-            token = self.token.map(|token| tracing::field::display(token.uuid)),
-            fingerprint = self
-                .token
-                .map(|token| tracing::field::display(Hex(token.fingerprint))),
-            decision = self.id.as_str(),
-            method = known(self.method),
-            latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
-            "request decided"
-        );
-    }
-}
-
-/// The method for the log. Others can be as long as the head may be, and no route has them.
-fn known(method: &Method) -> &str {
-    match *method {
-        Method::GET
-        | Method::HEAD
-        | Method::POST
-        | Method::PUT
-        | Method::PATCH
-        | Method::DELETE
-        | Method::OPTIONS
-        | Method::CONNECT
-        | Method::TRACE => method.as_str(),
-        _ => "other",
-    }
-}
-
-/// Accesses as the log shows them: ids and names of objects, not the words of a command.
-struct Accesses<'a>(&'a [Access<'a>]);
-
-impl fmt::Display for Accesses<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, access) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("; ")?;
-            }
-            write!(f, "{}", access.action)?;
-            for (name, id) in [("org", access.org), ("app", access.app)] {
-                if let Some(id) = id {
-                    write!(f, " {name}={id}")?;
-                }
-            }
-            for (name, text) in [
-                ("app_feature", access.app_feature),
-                ("feature", access.feature),
-                ("volume", access.volume),
-                ("machine", access.machine),
-                ("machine_feature", access.machine_feature),
-                ("mutation", access.mutation),
-                ("cluster", access.cluster),
-                ("storage_object", access.storage_object),
-            ] {
-                if let Some(text) = text {
-                    write!(f, " {name}={}", text.escape_debug())?;
-                }
-            }
-            if let Some(words) = access.command {
-                write!(f, " command={} words", words.len())?;
-            }
-        }
-        Ok(())
-    }
-}
-
-struct Hex([u8; 8]);
-
-impl fmt::Display for Hex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", u64::from_be_bytes(self.0))
-    }
 }
 
 #[cfg(test)]

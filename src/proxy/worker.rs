@@ -46,6 +46,8 @@ pub(super) struct RouteEntry {
     pub(super) name: Arc<str>,
     pub(super) upstream: usize,
     pub(super) stream: bool,
+    /// Whether it asks for Basic authentication.
+    pub(super) basic: bool,
     /// Names that request trailers may not have: what the rule reads, and the credential.
     pub(super) late: Arc<[HeaderName]>,
     pub(super) metrics: RouteMetrics,

@@ -86,6 +86,11 @@ impl HostPattern {
         &self.captures
     }
 
+    /// Whether it is one name, whatever the port.
+    pub fn is_literal(&self) -> bool {
+        self.captures.is_empty() && !self.has_port()
+    }
+
     /// Whether it says something about the port: an exact one, or a capture of it.
     pub fn has_port(&self) -> bool {
         self.port != Port::Any

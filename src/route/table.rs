@@ -3,6 +3,7 @@
 mod shadow;
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
@@ -10,6 +11,7 @@ use http::Method;
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use super::host::HostPattern;
 use super::pattern::{Alphabet, Pattern, Segment};
 use super::target::{Target, split_at_byte};
 
@@ -30,6 +32,8 @@ pub use shadow::Shadow;
 pub struct RouteTable {
     routes: Vec<RouteSpec>,
     by_host: HashMap<Box<str>, Node, RandomState>,
+    /// Hosts that capture, or that name a port; the more exact ones first.
+    by_pattern: Vec<(HostPattern, Node)>,
     any_host: Node,
 }
 
@@ -38,8 +42,8 @@ pub struct RouteTable {
 pub struct RouteSpec {
     /// At least one. A closed set: there is no default, and OPTIONS is a method like any other.
     pub methods: Vec<Method>,
-    /// Host names in lower case, without port; none means every host.
-    pub hosts: Vec<Box<str>>,
+    /// None means every host. All of them capture the same names, in the same order.
+    pub hosts: Vec<HostPattern>,
     /// The path.
     pub pattern: Pattern,
 }
@@ -51,6 +55,8 @@ pub struct RouteMatch<'a> {
     pub route: usize,
     /// Values, in the order of the pattern.
     pub captures: Captures<'a>,
+    /// Values of the host, in the order of its pattern.
+    pub host: Captures<'a>,
 }
 
 /// What a path captured, borrowed from the target.
@@ -114,6 +120,7 @@ impl RouteTable {
         let mut table = Self {
             routes: routes.into_iter().collect(),
             by_host: HashMap::default(),
+            by_pattern: Vec::new(),
             any_host: Node::default(),
         };
         let mut overlaps = Vec::new();
@@ -122,8 +129,15 @@ impl RouteTable {
                 insert(&mut table.any_host, index, route, None, &mut overlaps);
             }
             for host in &route.hosts {
-                let tree = table.by_host.entry(host.clone()).or_default();
-                insert(tree, index, route, Some(host), &mut overlaps);
+                let tree = if host.is_literal() {
+                    let name = host.as_str().to_ascii_lowercase();
+                    Some(table.by_host.entry(name.into()).or_default())
+                } else {
+                    pattern_tree(&mut table.by_pattern, host)
+                };
+                if let Some(tree) = tree {
+                    insert(tree, index, route, Some(host.as_str()), &mut overlaps);
+                }
             }
         }
         if overlaps.is_empty() {
@@ -142,11 +156,11 @@ impl RouteTable {
     pub fn find<'a>(
         &'a self,
         method: &Method,
-        host: &str,
+        host: &'a str,
         target: &Target<'a>,
     ) -> Result<RouteMatch<'a>, RouteError> {
         let path = target.path().strip_prefix('/').unwrap_or_default();
-        let named = self.tree_of(host);
+        let (named, captured) = self.tree_of(host);
         if named.is_none() && self.any_host.is_empty() {
             return Err(RouteError::NoHost);
         }
@@ -159,6 +173,7 @@ impl RouteTable {
             return Ok(RouteMatch {
                 route,
                 captures: Captures(values),
+                host: captured,
             });
         }
         let mut allow = BTreeSet::new();
@@ -175,17 +190,26 @@ impl RouteTable {
         Err(RouteError::NoMethod { allow })
     }
 
-    fn tree_of(&self, host: &str) -> Option<&Node> {
-        if self.by_host.is_empty() {
-            return None;
+    /// The routes of a host that is named, and what its name captures.
+    fn tree_of<'a>(&'a self, host: &'a str) -> (Option<&'a Node>, Captures<'a>) {
+        if !self.by_host.is_empty() {
+            let name = without_port(host);
+            let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
+                Cow::Owned(name.to_ascii_lowercase())
+            } else {
+                Cow::Borrowed(name)
+            };
+            if let Some(tree) = self.by_host.get(name.as_ref()) {
+                return (Some(tree), Captures::default());
+            }
         }
-        let host = without_port(host);
-        let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
-            Cow::Owned(host.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(host)
-        };
-        self.by_host.get(host.as_ref())
+        let matched = self
+            .by_pattern
+            .iter()
+            .find_map(|(pattern, tree)| Some((tree, pattern.matches(host)?)));
+        matched.map_or((None, Captures::default()), |(tree, captured)| {
+            (Some(tree), captured)
+        })
     }
 
     fn check_captures(&self, route: usize, values: &[&str]) -> Result<(), RouteError> {
@@ -288,6 +312,28 @@ fn search<'a, T>(
         values.pop();
     }
     None
+}
+
+/// The tree of a host pattern. Two patterns of one shape share it: they match the same hosts.
+fn pattern_tree<'t>(
+    trees: &'t mut Vec<(HostPattern, Node)>,
+    host: &HostPattern,
+) -> Option<&'t mut Node> {
+    let place = |trees: &[(HostPattern, Node)], order| {
+        let fits = |(known, _): &(HostPattern, Node)| known.compare(host) == Some(order);
+        trees.iter().position(fits)
+    };
+    let index = match place(trees, Ordering::Equal) {
+        Some(index) => index,
+        None => {
+            // Before the first one that is vaguer; those that match no host in common with it do
+            // not count.
+            let index = place(trees, Ordering::Less).unwrap_or(trees.len());
+            trees.insert(index, (host.clone(), Node::default()));
+            index
+        }
+    };
+    trees.get_mut(index).map(|(_, tree)| tree)
 }
 
 fn insert(

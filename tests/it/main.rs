@@ -10,6 +10,7 @@
     reason = "a test stops at what it does not expect"
 )]
 
+mod bodies;
 mod command;
 mod credentials;
 mod failures;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::openapi::{Operation, Server};
 use crate::cli::text::table;
 use crate::config::Config;
-use crate::route::{RouteSpec, Segment, Target};
+use crate::route::{HostPattern, RouteSpec, Segment, Target};
 
 /// What the table and the document do not share.
 #[derive(Debug, Default)]
@@ -233,7 +233,11 @@ fn hosts_of<'h>(config: &'h Config, server: &'h Server, host: Option<&'h str>) -
         return vec![host];
     }
     let named = config.table.routes().iter().flat_map(|spec| &spec.hosts);
-    let named: BTreeSet<_> = named.map(AsRef::as_ref).collect();
+    // A host that captures is nobody's own name.
+    let named: BTreeSet<_> = named
+        .filter(|host| host.is_literal())
+        .map(HostPattern::as_str)
+        .collect();
     [""].into_iter().chain(named).collect()
 }
 

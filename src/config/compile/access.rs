@@ -1,33 +1,78 @@
-//! What a route asks for: `public`, `authenticated`, or accesses.
+//! What a route asks for: a word, or accesses.
 
-use http::HeaderName;
+mod value;
 
 use super::{Node, Report, Section, Value as Yaml, read, scalar, text};
-use crate::config::is_owned;
 use crate::config::problem::Fault;
-use crate::config::section::{all, one_or_more};
+use crate::config::section::{all, items, one_or_more};
 use crate::macaroon::Action;
 use crate::policy::{
-    AccessTemplate, Accesses, Condition, Fixed, Org, Rule, Source, TemplateError, Value,
+    AccessTemplate, Accesses, App, CommandKeys, Condition, Each, Fixed, Items, LookupKind, Org,
+    Other, Owned, Place, Rule, TemplateError, Value,
 };
-use crate::route::{Alphabet, Pattern};
+use crate::route::Capture;
 
-/// Compiles `access` of a route with this path.
-pub(super) fn rule(node: &Node, pattern: &Pattern, report: &mut Report) -> Option<Rule> {
+use value::{fixed, owned, pointer, pointers, query_key, value};
+
+/// Where an access stands, and so what its fields can be read from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site<'a> {
+    /// What the path captures.
+    pub(super) path: &'a [Capture],
+    /// What the host captures.
+    pub(super) host: &'a [Capture],
+    /// Fields of the body are the arguments of a GraphQL field.
+    pub(super) graphql: bool,
+}
+
+impl Site<'_> {
+    /// The keys of a mapping that says where to look.
+    fn places(&self) -> &'static [&'static str] {
+        match self.graphql {
+            true => &["arg", "else"],
+            false => &["query", "header", "body", "basic", "else"],
+        }
+    }
+
+    fn body_key(&self) -> &'static str {
+        match self.graphql {
+            true => "arg",
+            false => "body",
+        }
+    }
+
+    fn known(&self) -> Vec<&'static str> {
+        let http = ["command", "images"].into_iter().filter(|_| !self.graphql);
+        KNOWN.into_iter().chain(http).collect()
+    }
+}
+
+/// Compiles `access` of a route.
+pub(super) fn rule(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<Rule> {
     if let Yaml::Scalar { .. } = node.value {
         return read(node, report, |word| match word {
             "public" => Ok(Rule::Public),
             "authenticated" => Ok(Rule::Authenticated),
+            "user" => Ok(Rule::User),
+            "denied" => Ok(Rule::Denied),
             _ => {
                 let fault = Fault::new(format!("`{word}` is no access"));
-                Err(fault.hint("write `{ action: ..., app: ... }`, `public` or `authenticated`"))
+                Err(fault.hint(
+                    "write `{ action: ..., app: ... }`, `public`, `authenticated`, `user` or \
+                     `denied`",
+                ))
             }
         });
     }
+    accesses(node, site, report).map(Rule::Accesses)
+}
+
+/// One access, or a list of them.
+pub(super) fn accesses(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<Accesses> {
     let nodes = one_or_more(node);
-    let templates = all(nodes, |node| template(node, pattern, report))?;
+    let templates = all(nodes, |node| template(node, site, report))?;
     match Accesses::new(templates) {
-        Ok(accesses) => Some(Rule::Accesses(accesses)),
+        Ok(accesses) => Some(accesses),
         Err(errors) => {
             for (index, error) in errors {
                 let at = nodes.get(index).map_or(node.id, |node| node.id);
@@ -38,8 +83,9 @@ pub(super) fn rule(node: &Node, pattern: &Pattern, report: &mut Report) -> Optio
     }
 }
 
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "when",
+    "each",
     "action",
     "org",
     "app",
@@ -53,37 +99,56 @@ const KNOWN: [&str; 12] = [
     "storage_object",
 ];
 
-/// Fields that need a body, GraphQL, or the source of the connection.
-const LATER: [&str; 5] = [
-    "command",
+/// Fields that need GraphQL, or the source of the connection.
+const LATER: [&str; 4] = [
     "graphql",
     "source_machine",
     "source_app",
     "source_organization",
 ];
 
-fn template(node: &Node, pattern: &Pattern, report: &mut Report) -> Option<AccessTemplate> {
-    let section = Section::open(node, "an access", &KNOWN, &LATER, report)?;
+fn template(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<AccessTemplate> {
+    let section = Section::open(node, "an access", &site.known(), &LATER, report)?;
     if section.find("graphql").is_some() {
         return None;
     }
     let action = section.read("action", report, action);
     let when = match section.find("when") {
-        Some(node) => condition(node, report).map(Some),
+        Some(node) => condition(node, site, report).map(Some),
         None => Some(None),
+    };
+    let each = match (section.find("each"), section.find("images")) {
+        (Some(node), None) => each(node, site, report).map(Some),
+        (None, Some(node)) => images(node, report).map(Some),
+        (None, None) => Some(None),
+        (Some(node), Some(_)) => {
+            let fault = Fault::new("an access is made for each of one list");
+            report.error(node.id, fault.hint("write a second access for the images"));
+            None
+        }
     };
     let org = match section.find("org") {
-        Some(node) => org(node, pattern, report),
+        Some(node) => org(node, site, report),
         None => Some(Org::Owner),
     };
-    let mut field = |key| match section.find(key) {
-        Some(node) => value(node, pattern, report).map(Some),
+    let app = match section.find("app") {
+        Some(node) => app(node, site, report).map(Some),
         None => Some(None),
     };
-    let app = field("app");
+    let (cluster, own_cluster) = match section.find("cluster") {
+        Some(node) => own_or_value(node, site, report),
+        None => (Some(None), false),
+    };
+    let command = match section.find("command") {
+        Some(node) => command(node, report).map(Some),
+        None => Some(None),
+    };
+    let mut field = |key| match section.find(key) {
+        Some(node) => value(node, site, report).map(Some),
+        None => Some(None),
+    };
     let machine = field("machine");
     let volume = field("volume");
-    let cluster = field("cluster");
     let feature = field("feature");
     let app_feature = field("app_feature");
     let machine_feature = field("machine_feature");
@@ -91,17 +156,20 @@ fn template(node: &Node, pattern: &Pattern, report: &mut Report) -> Option<Acces
     let storage_object = field("storage_object");
     Some(AccessTemplate {
         when: when?,
+        each: each?,
         action: action?,
         org: org?,
         app: app?,
         machine: machine?,
         volume: volume?,
         cluster: cluster?,
+        own_cluster,
         feature: feature?,
         app_feature: app_feature?,
         machine_feature: machine_feature?,
         mutation: mutation?,
         storage_object: storage_object?,
+        command: command?,
     })
 }
 
@@ -115,39 +183,147 @@ fn action(text: &str) -> Result<Action, Fault> {
     })
 }
 
-/// `{ query: key }` or `{ query: key, is: true }`.
-fn condition(node: &Node, report: &mut Report) -> Option<Condition> {
-    let section = Section::open(node, "`when`", &["query", "is"], &["body"], report)?;
-    let key = section.read("query", report, query_key);
-    match section.find("is") {
-        None => Some(Condition::Present(key?)),
+/// `{ query: key }`, `{ body: /key }`, with `is: true` or `other: org`.
+fn condition(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<Condition> {
+    let body = site.body_key();
+    let section = Section::open(node, "`when`", &["query", body, "is", "other"], &[], report)?;
+    let place = match (section.find("query"), section.find(body)) {
+        (Some(node), None) => read(node, report, query_key).map(Place::Query),
+        (None, Some(node)) => read(node, report, pointer).map(Place::Body),
+        (Some(_), Some(_)) | (None, None) => {
+            let fault = Fault::new("`when` looks at one part of the request");
+            let hint = format!("write `{{ query: key }}` or `{{ {body}: /key }}`");
+            report.error(node.id, fault.hint(hint));
+            None
+        }
+    };
+    let is = match section.find("is") {
+        None => Some(None),
+        Some(node) => read(node, report, |text| {
+            scalar::boolean(text).map_err(|fault| {
+                fault.hint("leave `is` out for a part that is there with any value")
+            })
+        })
+        .map(Some),
+    };
+    let other = match section.find("other") {
+        None => Some(None),
+        Some(node) => read(node, report, |word| match word {
+            "org" => Ok(Some(Other::Org)),
+            "app" => Ok(Some(Other::App)),
+            _ => Err(Fault::new("`other` is `org` or `app`")),
+        }),
+    };
+    Some(Condition {
+        place: place?,
+        is: is?,
+        other: other?,
+    })
+}
+
+/// `{ body: /list }`, with `else: zero` for a list that may be empty.
+fn each(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<Each> {
+    let key = site.body_key();
+    let section = Section::open(node, "`each`", &[key, "else"], &[], report)?;
+    let items = section.read(key, report, pointer).map(Items::Names);
+    let otherwise = match section.find("else") {
+        Some(node) => read(node, report, |text| Ok(fixed(text))).map(Some),
+        None => Some(None),
+    };
+    Some(Each {
+        items: items?,
+        otherwise: otherwise?,
+    })
+}
+
+/// `{ body: [ /config/image ], registry: registry.example }`.
+fn images(node: &Node, report: &mut Report) -> Option<Each> {
+    let section = Section::open(node, "`images`", &["body", "registry"], &[], report)?;
+    let places = section
+        .need("body", report)
+        .and_then(|node| pointers(node, report));
+    let registry = section.read("registry", report, scalar::host);
+    Some(Each {
+        items: Items::Images {
+            places: places?.into(),
+            registry: registry?,
+        },
+        otherwise: None,
+    })
+}
+
+/// `{ body: /command, shell: /cmd, stdin: /stdin, keys: [ timeout ] }`.
+fn command(node: &Node, report: &mut Report) -> Option<CommandKeys> {
+    let known = ["body", "shell", "stdin", "keys"];
+    let section = Section::open(node, "`command`", &known, &[], report)?;
+    let words = section.read("body", report, key);
+    let mut optional = |name| match section.find(name) {
+        Some(node) => read(node, report, key).map(Some),
+        None => Some(None),
+    };
+    let line = optional("shell");
+    let input = optional("stdin");
+    let others = match section.find("keys") {
+        None => Some(Vec::new()),
         Some(node) => {
-            let is = read(node, report, |text| {
-                scalar::boolean(text).map_err(|fault| {
-                    fault.hint("leave `is` out for a key that is there with any value")
-                })
-            });
-            Some(Condition::Is(key?, is?))
+            let nodes = items(node, "`keys`", report)?;
+            all(nodes, |node| read(node, report, |text| Ok(text.into())))
+        }
+    };
+    Some(CommandKeys {
+        words: words?,
+        line: line?,
+        input: input?,
+        others: others?,
+    })
+}
+
+/// A place at the top of the body.
+fn key(text: &str) -> Result<Box<str>, Fault> {
+    let pointer = pointer(text)?;
+    let mut keys = pointer.keys();
+    match (keys.next(), keys.next()) {
+        (Some(key), None) => Ok(key.into()),
+        (_, _) => {
+            let fault = Fault::new(format!("`{text}` is not at the top of the body"));
+            Err(fault.hint("a command is one key of the body, as in /command"))
         }
     }
 }
 
-/// A slug like any value; or the word `owner`, or the owner of something that is named here.
-fn org(node: &Node, pattern: &Pattern, report: &mut Report) -> Option<Org> {
-    if text(node) == Some("owner") {
-        return Some(Org::Owner);
+/// A slug like any value; the words `owner`, `token`, `tokens` and `source`; the owner of
+/// something that is named here; or a list of these, of which the first that is there counts.
+fn org(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<Org> {
+    if let Yaml::List(nodes) = &node.value {
+        if nodes.is_empty() {
+            report.error(node.id, Fault::new("the list of places is empty"));
+            return None;
+        }
+        return all(nodes, |node| org(node, site, report)).map(Org::First);
+    }
+    match text(node) {
+        Some("owner") => return Some(Org::Owner),
+        Some("token") => return Some(Org::Token),
+        Some("tokens") => return Some(Org::EachToken),
+        Some("source") => return Some(Org::Peer),
+        Some(_) | None => {}
     }
     let Yaml::Map(entries) = &node.value else {
-        return value(node, pattern, report).map(Org::Slug);
+        return value(node, site, report).map(Org::Slug);
     };
     let has = |key: &str| entries.iter().any(|entry| entry.key == key);
     if !has("owner") && !has("cluster") {
-        return value(node, pattern, report).map(Org::Slug);
+        return value(node, site, report).map(Org::Slug);
     }
     let section = Section::open(node, "`org`", &["owner", "cluster"], &[], report)?;
     match (section.find("owner"), section.find("cluster")) {
-        (Some(node), None) => value(node, pattern, report).map(Org::OwnerOfApp),
-        (None, Some(node)) => value(node, pattern, report).map(Org::OwnerOfCluster),
+        (Some(node), None) => owned(node, site, report).map(Org::OwnerOf),
+        (None, Some(node)) => value(node, site, report).map(|of| {
+            Org::OwnerOf(Owned {
+                kind: LookupKind::Cluster,
+                of,
+            })
+        }),
         (Some(_), Some(_)) | (None, None) => {
             let fault = Fault::new("`org` is the owner of one thing")
                 .hint("write `{ owner: \"{app}\" }` or `{ cluster: \"{cluster}\" }`");
@@ -157,117 +333,37 @@ fn org(node: &Node, pattern: &Pattern, report: &mut Report) -> Option<Org> {
     }
 }
 
-/// `"{capture}"`, `zero`, a text, or `{ query: key, else: zero }` and the like.
-fn value(node: &Node, pattern: &Pattern, report: &mut Report) -> Option<Value> {
-    if let Yaml::Map(_) = node.value {
-        return source(node, report);
+/// A name like any value, or the owner of something that is named here.
+fn app(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<App> {
+    if let Yaml::Map(entries) = &node.value
+        && entries.iter().any(|entry| entry.key == "owner")
+    {
+        let section = Section::open(node, "`app`", &["owner"], &[], report)?;
+        let node = section.need("owner", report)?;
+        return owned(node, site, report).map(App::OwnerOf);
     }
-    read(node, report, |text| {
-        let inner = text.strip_prefix('{').and_then(|t| t.strip_suffix('}'));
-        match inner {
-            Some(name) => capture(name, pattern).map(Value::from),
-            None if text.contains(['{', '}']) => {
-                let fault = Fault::new(format!("`{text}` mixes a capture with text"));
-                Err(fault.hint("a field is one whole capture, as in \"{app}\""))
-            }
-            None => Ok(Source::Fixed(fixed(text)).into()),
+    value(node, site, report).map(App::Named)
+}
+
+/// A value that may say `else: token`.
+fn own_or_value(
+    node: &Node,
+    site: &Site<'_>,
+    report: &mut Report,
+) -> (Option<Option<Value>>, bool) {
+    let compiled = value(node, site, report);
+    let token = Fixed::Text("token".into());
+    match compiled {
+        Some(value) if value.otherwise.as_ref() == Some(&token) => {
+            let value = Value {
+                otherwise: None,
+                ..value
+            };
+            (Some(Some(value)), true)
         }
-    })
-}
-
-fn capture(name: &str, pattern: &Pattern) -> Result<Source, Fault> {
-    let captures = pattern.captures();
-    let Some(index) = captures.iter().position(|c| *c.name == *name) else {
-        let fault = Fault::new(format!("the path does not capture `{name}`"));
-        return Err(fault.suggest(name, captures.iter().map(|c| &*c.name)));
-    };
-    let exact = |c: &&crate::route::Capture| !c.tail && c.alphabet == Alphabet::Id;
-    if captures.get(index).filter(exact).is_none() {
-        let fault = Fault::new(format!("`{name}` in the path is no name or id"));
-        return Err(fault.hint(format!(
-            "an access names one thing exactly: capture it as `{{{name}}}`"
-        )));
-    }
-    Ok(Source::Capture {
-        index,
-        name: name.into(),
-    })
-}
-
-/// A mapping that says where to look.
-fn source(node: &Node, report: &mut Report) -> Option<Value> {
-    let known = ["query", "header", "else"];
-    let later = ["body", "graphql", "token", "basic_user", "source"];
-    let section = Section::open(node, "a field of an access", &known, &later, report)?;
-    if later.iter().any(|key| section.find(key).is_some()) {
-        return None;
-    }
-    let source = match (section.find("query"), section.find("header")) {
-        (Some(node), None) => read(node, report, query_key).map(Source::Query),
-        (None, Some(node)) => read(node, report, header).map(Source::Header),
-        (Some(_), Some(_)) | (None, None) => {
-            let fault = Fault::new("a field comes from one place")
-                .hint("write `{ query: key }` or `{ header: name }`, with `else: zero` if it may be absent");
-            report.error(node.id, fault);
-            None
-        }
-    };
-    let otherwise = match section.find("else") {
-        Some(node) => read(node, report, |text| Ok(fixed(text))).map(Some),
-        None => Some(None),
-    };
-    Some(Value {
-        source: source?,
-        otherwise: otherwise?,
-    })
-}
-
-fn fixed(text: &str) -> Fixed {
-    match text {
-        "zero" => Fixed::Zero,
-        text => Fixed::Text(text.into()),
+        other => (other.map(Some), false),
     }
 }
-
-fn query_key(text: &str) -> Result<Box<str>, Fault> {
-    if Alphabet::Name.accepts(text) {
-        return Ok(text.into());
-    }
-    let fault = Fault::new(format!("`{text}` can never be a query key"));
-    Err(fault.hint(format!("use {}", Alphabet::Name.describe())))
-}
-
-fn header(text: &str) -> Result<HeaderName, Fault> {
-    let name = HeaderName::try_from(text);
-    let name = name.map_err(|_| Fault::new(format!("`{text}` is no header name")))?;
-    if [http::header::AUTHORIZATION, http::header::COOKIE].contains(&name) {
-        let message = format!("`{name}` holds credentials and takes no part in an access");
-        return Err(Fault::new(message));
-    }
-    // Such a line never reaches the upstream as the client sent it, so what was judged would not
-    // be what is acted on.
-    if is_owned(name.as_str()) || PER_HOP.contains(&name) {
-        let fault = Fault::new(format!("`{name}` is removed or set by usher itself"));
-        return Err(fault.hint("name a header that the client sends and the upstream reads"));
-    }
-    Ok(name)
-}
-
-/// Lines about one connection, or about the message itself.
-const PER_HOP: [HeaderName; 12] = [
-    http::header::CONNECTION,
-    http::header::CONTENT_LENGTH,
-    http::header::EXPECT,
-    http::header::HOST,
-    http::header::PROXY_AUTHENTICATE,
-    http::header::PROXY_AUTHORIZATION,
-    http::header::TE,
-    http::header::TRAILER,
-    http::header::TRANSFER_ENCODING,
-    http::header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
 
 fn template_fault(error: TemplateError) -> Fault {
     let fault = Fault::new(error.to_string());
@@ -278,6 +374,7 @@ fn template_fault(error: TemplateError) -> Fault {
         TemplateError::NoOrg => fault.hint(
             "add `app`; or `org` as a slug, `{ owner: \"{app}\" }` or `{ cluster: \"{cluster}\" }`",
         ),
+        TemplateError::NoElement(_) => fault.hint("add `each: { body: /list }` to the access"),
         TemplateError::NoAction | TemplateError::Text(_) => fault,
         TemplateError::Zero(_) => {
             fault.hint("zero stands for a collection of apps, machines, volumes or clusters")

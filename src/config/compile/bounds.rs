@@ -81,6 +81,7 @@ pub(super) fn timeouts(root: &Section<'_>, report: &mut Report) -> Option<Timeou
     let mut read = |key, default| section.read_or(key, default, report, scalar::duration);
     let tls_handshake = read("tls_handshake", d.tls_handshake);
     let request_head = read("request_head", d.request_head);
+    let judged_body = read("judged_body", d.judged_body);
     let connect = read("connect", d.connect);
     let response_head = read("response_head", d.response_head);
     let idle = read("idle", d.idle);
@@ -89,6 +90,7 @@ pub(super) fn timeouts(root: &Section<'_>, report: &mut Report) -> Option<Timeou
     Some(Timeouts {
         tls_handshake: tls_handshake?,
         request_head: request_head?,
+        judged_body: judged_body?,
         connect: connect?,
         response_head: response_head?,
         idle: idle?,
@@ -148,9 +150,10 @@ const TOKEN_LIMITS: [&str; 7] = [
     "discharges",
 ];
 
-const TIMEOUTS: [&str; 7] = [
+const TIMEOUTS: [&str; 8] = [
     "tls_handshake",
     "request_head",
+    "judged_body",
     "connect",
     "response_head",
     "idle",

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::access;
-use super::{Node, NodeId, Report, Section, items, read, scalar, text};
+use super::access::{self, Site};
+use super::{Node, NodeId, Report, Section, Value, items, read, scalar, text};
 use crate::config::Route;
 use crate::config::problem::Fault;
 use crate::config::section::{all, one_or_more};
 use crate::policy::{QueryKeys, Rule};
-use crate::route::{Alphabet, Overlap, Pattern, RouteSpec, RouteTable, Shadow};
+use crate::route::{Alphabet, HostPattern, Overlap, Pattern, RouteSpec, RouteTable, Shadow};
 
 /// Compiles the section against the names of all upstreams.
 pub(super) fn routes(
@@ -22,10 +22,11 @@ pub(super) fn routes(
         let fault = Fault::new("there is no route, so nothing could ever be forwarded");
         report.error(node.id, fault);
     }
+    let named = named_hosts(root, report);
     let mut places: HashMap<String, NodeId> = HashMap::new();
     let mut compiled = Vec::new();
     for node in nodes {
-        if let Some(route) = route(node, upstreams, &mut places, report) {
+        if let Some(route) = route(node, upstreams, &named, &mut places, report) {
             compiled.push(route);
         }
     }
@@ -58,8 +59,18 @@ struct Compiled {
     route: Route,
 }
 
-const KNOWN: [&str; 9] = [
-    "name", "method", "path", "host", "hosts", "access", "upstream", "stream", "query",
+const KNOWN: [&str; 11] = [
+    "name",
+    "method",
+    "path",
+    "host",
+    "hosts",
+    "access",
+    "upstream",
+    "stream",
+    "query",
+    "basic",
+    "body_limit",
 ];
 
 const LATER: [&str; 1] = ["tunnel"];
@@ -67,6 +78,7 @@ const LATER: [&str; 1] = ["tunnel"];
 fn route(
     node: &Node,
     upstreams: &[String],
+    named: &HashMap<&str, Vec<HostPattern>>,
     places: &mut HashMap<String, NodeId>,
     report: &mut Report,
 ) -> Option<Compiled> {
@@ -87,10 +99,18 @@ fn route(
     };
     let path = section.need("path", report);
     let pattern = path.and_then(|node| read(node, report, pattern));
-    let hosts = hosts(&section, report);
+    let hosts = hosts(&section, named, report);
     let access = section.need("access", report);
     let rule = match (access, &pattern) {
-        (Some(node), Some(pattern)) => access::rule(node, pattern, report),
+        (Some(node), Some(pattern)) => {
+            let host = hosts.as_deref().and_then(<[_]>::first);
+            let site = Site {
+                path: pattern.captures(),
+                host: host.map_or(&[], HostPattern::captures),
+                graphql: false,
+            };
+            access::rule(node, &site, report)
+        }
         (Some(_), None) | (None, _) => None,
     };
     let upstream = section.need("upstream", report);
@@ -99,6 +119,17 @@ fn route(
         .and_then(|node| read(node, report, |name| upstream_index(name, upstreams)));
     let stream = section.read_or("stream", false, report, scalar::boolean);
     let query = query(&section, rule.as_ref(), report);
+    let basic = section.read_or("basic", false, report, scalar::boolean);
+    let body_limit = section.read_or("body_limit", BODY_LIMIT, report, |text| {
+        scalar::size_within(1024, MAX_BODY_LIMIT)(text)
+    });
+    if let (Some(node), Some(rule)) = (section.find("body_limit"), &rule)
+        && rule.body().is_none()
+    {
+        let fault = Fault::new("`body_limit` bounds a body that is judged; this one is not");
+        let hint = "leave it out: bodies that no access reads are passed on without a bound";
+        report.warn(node.id, fault.hint(hint));
+    }
     Some(Compiled {
         at: path?.id,
         spec: RouteSpec {
@@ -112,6 +143,8 @@ fn route(
             upstream: upstream?,
             stream: stream?,
             query: query?,
+            basic: basic?,
+            body_limit: body_limit?,
         },
     })
 }
@@ -123,10 +156,55 @@ fn methods(section: &Section<'_>, report: &mut Report) -> Option<Vec<http::Metho
         report.error(node.id, Fault::new("the list of methods is empty"));
         return None;
     }
+    if text(node) == Some("any") {
+        return Some(scalar::METHODS.to_vec());
+    }
     all(nodes, |node| read(node, report, scalar::method))
 }
 
-fn hosts(section: &Section<'_>, report: &mut Report) -> Option<Vec<Box<str>>> {
+/// Names for hosts, so that each is written once.
+fn named_hosts<'d>(root: &Section<'d>, report: &mut Report) -> HashMap<&'d str, Vec<HostPattern>> {
+    let mut named = HashMap::new();
+    let Some(node) = root.find("hosts") else {
+        return named;
+    };
+    let Value::Map(entries) = &node.value else {
+        let fault = Fault::new("`hosts` is a mapping");
+        let hint = "from a name to hosts: `api: [ api.example.com ]`, or `api: any`";
+        report.error(node.id, fault.hint(hint));
+        return named;
+    };
+    for entry in entries {
+        if named.contains_key(entry.key.as_str()) {
+            let message = format!("`{}` is given twice", entry.key);
+            report.error(entry.key_id, Fault::new(message));
+            continue;
+        }
+        let hosts = match text(&entry.node) {
+            Some("any") => Some(Vec::new()),
+            _ => host_list(&entry.node, report),
+        };
+        named.insert(entry.key.as_str(), hosts.unwrap_or_default());
+    }
+    named
+}
+
+fn host_list(node: &Node, report: &mut Report) -> Option<Vec<HostPattern>> {
+    let nodes = one_or_more(node);
+    if nodes.is_empty() {
+        report.error(node.id, Fault::new("the list of hosts is empty"));
+        return None;
+    }
+    let hosts = all(nodes, |node| read(node, report, host))?;
+    one_set_of_captures(node, hosts, report)
+}
+
+/// The hosts of a route: names of `hosts`, or hosts themselves.
+fn hosts(
+    section: &Section<'_>,
+    named: &HashMap<&str, Vec<HostPattern>>,
+    report: &mut Report,
+) -> Option<Vec<HostPattern>> {
     if let (Some(_), Some(node)) = (section.find("host"), section.find("hosts")) {
         let fault = Fault::new("a route has either `host` or `hosts`");
         report.error(node.id, fault);
@@ -140,7 +218,42 @@ fn hosts(section: &Section<'_>, report: &mut Report) -> Option<Vec<Box<str>>> {
         report.error(node.id, fault.hint("leave it out to answer on every host"));
         return None;
     }
-    all(nodes, |node| read(node, report, scalar::host))
+    let mut any = false;
+    let listed = all(nodes, |node| {
+        if let Some(hosts) = text(node).and_then(|name| named.get(name)) {
+            any |= hosts.is_empty();
+            return Some(hosts.clone());
+        }
+        read(node, report, host).map(|host| vec![host])
+    })?;
+    if any {
+        return Some(Vec::new());
+    }
+    one_set_of_captures(node, listed.concat(), report)
+}
+
+/// A field of an access has one meaning on all hosts of a route.
+fn one_set_of_captures(
+    node: &Node,
+    hosts: Vec<HostPattern>,
+    report: &mut Report,
+) -> Option<Vec<HostPattern>> {
+    let names =
+        |host: &HostPattern| -> Vec<_> { host.captures().iter().map(|c| c.name.clone()).collect() };
+    let first = hosts.first().map(names).unwrap_or_default();
+    if hosts.iter().all(|host| names(host) == first) {
+        return Some(hosts);
+    }
+    let fault = Fault::new("the hosts do not capture the same names");
+    report.error(node.id, fault.hint("write a route for each"));
+    None
+}
+
+fn host(text: &str) -> Result<HostPattern, Fault> {
+    if !text.contains('{') {
+        scalar::host(text)?;
+    }
+    HostPattern::parse(text).map_err(|error| Fault::new(error.to_string()))
 }
 
 fn pattern(text: &str) -> Result<Pattern, Fault> {
@@ -228,3 +341,9 @@ fn warn_unused(root: &Section<'_>, upstreams: &[String], routes: &[Compiled], re
         }
     }
 }
+
+/// Bytes of a body that is judged, where the route says nothing: a hundred times what clients
+/// send, and little enough to hold for every request at once.
+const BODY_LIMIT: usize = 64 * 1024;
+/// Machine configurations embed files.
+const MAX_BODY_LIMIT: u64 = 16 * 1024 * 1024;

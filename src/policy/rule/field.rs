@@ -5,6 +5,7 @@ use std::fmt;
 use http::{HeaderMap, HeaderName};
 
 use super::AccessError;
+use crate::policy::json::{Json, Pointer};
 use crate::route::{Alphabet, Captures, Query};
 
 /// Where the text of a field comes from.
@@ -12,7 +13,9 @@ use crate::route::{Alphabet, Captures, Query};
 pub struct Value {
     /// Looked at first.
     pub source: Source,
-    /// Taken where the source is absent. Present and empty is not absent, but an error.
+    /// Further places. All that are there must hold the same text: the upstream might read any.
+    pub others: Box<[Source]>,
+    /// Taken where every source is absent. Present and empty is not absent, but an error.
     pub otherwise: Option<Fixed>,
 }
 
@@ -28,10 +31,26 @@ pub enum Source {
         /// For messages.
         name: Box<str>,
     },
+    /// A capture of the host.
+    Host {
+        /// Its place in the pattern.
+        index: usize,
+        /// For messages.
+        name: Box<str>,
+    },
     /// A query key.
     Query(Box<str>),
     /// A request header.
     Header(HeaderName),
+    /// A text in the JSON body, or among the arguments of a GraphQL field. `null` is absent.
+    Body(Pointer),
+    /// The user of Basic authentication, whose password is the token.
+    BasicUser,
+    /// The element that the template is made for.
+    Each,
+    /// The machine that the request comes from, as the platform attests. No source of such an
+    /// attestation is trusted, so it is never there.
+    Peer,
 }
 
 /// A text known in advance.
@@ -45,13 +64,33 @@ pub enum Fixed {
 
 /// When a template applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// The query key is there, whatever its value.
-    Present(Box<str>),
-    /// The query key is there and is exactly `true` or exactly `false`, as the second part says.
+pub struct Condition {
+    /// What has to be there.
+    pub place: Place,
+    /// What it has to be exactly, `true` or `false`; `None` is any value.
     ///
     /// Any other value is refused: the upstream might read `1`, `T` or an empty value as true.
-    Is(Box<str>, bool),
+    pub is: Option<bool>,
+    /// What has to differ from the first access.
+    pub other: Option<Other>,
+}
+
+/// A part of the request that a condition looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A query key.
+    Query(Box<str>),
+    /// A place in the body. Absent, `null` and the empty text are all the same there.
+    Body(Pointer),
+}
+
+/// What an access has to have other than the first one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// The organization.
+    Org,
+    /// The app.
+    App,
 }
 
 /// What the fields of an access are read from.
@@ -59,10 +98,20 @@ pub enum Condition {
 pub struct Fields<'a> {
     /// What the path captured.
     pub captures: Captures<'a>,
+    /// What the host captured.
+    pub host: Captures<'a>,
     /// The query.
     pub query: Query<'a>,
     /// All headers.
     pub headers: &'a HeaderMap,
+    /// The user of Basic authentication.
+    pub basic_user: Option<&'a str>,
+    /// The body, or the arguments of a GraphQL field.
+    pub json: Option<&'a Json>,
+    /// The command in the body.
+    pub command: Option<&'a [String]>,
+    /// The element that an access is made for.
+    pub each: Option<&'a str>,
 }
 
 /// Without the headers: there is a credential among them.
@@ -71,6 +120,22 @@ impl fmt::Debug for Fields<'_> {
         f.debug_struct("Fields")
             .field("captures", &self.captures)
             .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// Fields of a request without a body.
+    pub fn new(captures: Captures<'a>, query: Query<'a>, headers: &'a HeaderMap) -> Self {
+        Self {
+            captures,
+            host: Captures::default(),
+            query,
+            headers,
+            basic_user: None,
+            json: None,
+            command: None,
+            each: None,
+        }
     }
 }
 
@@ -85,34 +150,41 @@ impl Value {
         Source::Fixed(Fixed::Zero).into()
     }
 
-    /// The text of the field in one request; zero is the empty text, which no source can yield.
-    pub(super) fn read<'a>(&'a self, fields: &Fields<'a>) -> Result<&'a str, AccessError> {
-        match &self.source {
-            Source::Fixed(fixed) => Ok(fixed.as_str()),
-            Source::Capture { index, name } => {
-                self.settle(fields.captures.value(*index), || Field::Path(name.clone()))
-            }
-            Source::Query(key) => {
-                self.settle(query_value(fields, key)?, || Field::Query(key.clone()))
-            }
-            Source::Header(name) => {
-                self.settle(header_value(fields, name)?, || Field::Header(name.clone()))
-            }
-        }
+    /// Everywhere it looks.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        [&self.source].into_iter().chain(&self.others)
     }
 
-    fn settle<'a>(
-        &'a self,
-        found: Option<&'a str>,
-        field: impl FnOnce() -> Field,
-    ) -> Result<&'a str, AccessError> {
-        match (found, &self.otherwise) {
-            (Some(""), _) => Err(AccessError::Empty(field())),
-            (Some(text), _) if Alphabet::Id.accepts(text) => Ok(text),
-            (Some(_), _) => Err(AccessError::NotAnId(field())),
-            (None, Some(fixed)) => Ok(fixed.as_str()),
-            (None, None) => Err(AccessError::Missing(field())),
+    /// The text of the field in one request; zero is the empty text, which no source can yield.
+    pub(super) fn read<'a>(&'a self, fields: &Fields<'a>) -> Result<&'a str, AccessError> {
+        let found = self.find(fields)?;
+        found.ok_or_else(|| match self.source.field() {
+            Some(field) => AccessError::Missing(field),
+            None => AccessError::NoPeer,
+        })
+    }
+
+    /// The same; `None` where no source is there and nothing else is given.
+    pub(super) fn find<'a>(&'a self, fields: &Fields<'a>) -> Result<Option<&'a str>, AccessError> {
+        let mut found: Option<(&Source, &'a str)> = None;
+        for source in self.sources() {
+            let Some(text) = source.find(fields)? else {
+                continue;
+            };
+            match found {
+                Some((first, known)) if known != text => {
+                    let field = |source: &Source| source.field();
+                    return Err(match (field(first), field(source)) {
+                        (Some(first), Some(second)) => AccessError::Disagree(first, second),
+                        (_, None) | (None, _) => AccessError::NoPeer,
+                    });
+                }
+                Some(_) => {}
+                None => found = Some((source, text)),
+            }
         }
+        let otherwise = || self.otherwise.as_ref().map(Fixed::as_str);
+        Ok(found.map(|(_, text)| text).or_else(otherwise))
     }
 
     pub(super) fn can_be_zero(&self) -> bool {
@@ -130,31 +202,88 @@ impl Value {
     pub(super) fn sample(&self) -> &str {
         match &self.source {
             Source::Fixed(fixed) => fixed.as_str(),
-            Source::Capture { .. } | Source::Query(_) | Source::Header(_) => "x",
+            Source::Capture { .. }
+            | Source::Host { .. }
+            | Source::Query(_)
+            | Source::Header(_)
+            | Source::Body(_)
+            | Source::BasicUser
+            | Source::Each
+            | Source::Peer => "x",
         }
     }
 
     fn fixed(&self) -> impl Iterator<Item = &Fixed> {
-        let source = match &self.source {
+        let fixed = self.sources().filter_map(|source| match source {
             Source::Fixed(fixed) => Some(fixed),
-            Source::Capture { .. } | Source::Query(_) | Source::Header(_) => None,
-        };
-        source.into_iter().chain(&self.otherwise)
+            Source::Capture { .. }
+            | Source::Host { .. }
+            | Source::Query(_)
+            | Source::Header(_)
+            | Source::Body(_)
+            | Source::BasicUser
+            | Source::Each
+            | Source::Peer => None,
+        });
+        fixed.chain(&self.otherwise)
     }
 }
 
-/// A value without a default.
+/// A value with one source and no default.
 impl From<Source> for Value {
     fn from(source: Source) -> Self {
         Self {
             source,
+            others: Box::default(),
             otherwise: None,
         }
     }
 }
 
+impl Source {
+    /// What stands there, if it is a name or an id.
+    fn find<'a>(&'a self, fields: &Fields<'a>) -> Result<Option<&'a str>, AccessError> {
+        let found = match self {
+            Self::Fixed(fixed) => return Ok(Some(fixed.as_str())),
+            // An element has been looked at, and may be zero.
+            Self::Each => return Ok(fields.each),
+            Self::Capture { index, .. } => fields.captures.value(*index),
+            Self::Host { index, .. } => fields.host.value(*index),
+            Self::Query(key) => query_value(fields, key)?,
+            Self::Header(name) => header_value(fields, name)?,
+            Self::Body(pointer) => body_text(fields, pointer)?,
+            Self::BasicUser => fields.basic_user,
+            Self::Peer => None,
+        };
+        let field = || self.field();
+        match found {
+            None => Ok(None),
+            Some(text) if Alphabet::Id.accepts(text) => Ok(Some(text)),
+            Some(text) => Err(match (field(), text) {
+                (None, _) => AccessError::NoPeer,
+                (Some(field), "") => AccessError::Empty(field),
+                (Some(field), _) => AccessError::NotAnId(field),
+            }),
+        }
+    }
+
+    /// Its name in a message; none where no client can send it.
+    pub(super) fn field(&self) -> Option<Field> {
+        match self {
+            Self::Fixed(_) | Self::Peer => None,
+            Self::Capture { name, .. } => Some(Field::Path(name.clone())),
+            Self::Host { name, .. } => Some(Field::Host(name.clone())),
+            Self::Query(key) => Some(Field::Query(key.clone())),
+            Self::Header(name) => Some(Field::Header(name.clone())),
+            Self::Body(pointer) => Some(Field::Body(pointer.clone())),
+            Self::BasicUser => Some(Field::BasicUser),
+            Self::Each => Some(Field::Element),
+        }
+    }
+}
+
 impl Fixed {
-    fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         match self {
             Self::Zero => "",
             Self::Text(text) => text,
@@ -163,14 +292,46 @@ impl Fixed {
 }
 
 impl Condition {
+    /// Holds where the query key is there.
+    pub fn query(key: &str) -> Self {
+        Self {
+            place: Place::Query(key.into()),
+            is: None,
+            other: None,
+        }
+    }
+
+    /// Whether what it looks at is there and is what it has to be.
     pub(super) fn holds(&self, fields: &Fields<'_>) -> Result<bool, AccessError> {
-        let (Self::Present(key) | Self::Is(key, _)) = self;
-        match (self, query_value(fields, key)?) {
+        let there = match &self.place {
+            Place::Query(key) => {
+                let field = || Field::Query(key.clone());
+                query_value(fields, key)?.map(|text| match text {
+                    "true" => (Some(true), field()),
+                    "false" => (Some(false), field()),
+                    _ => (None, field()),
+                })
+            }
+            Place::Body(pointer) => {
+                let field = || Field::Body(pointer.clone());
+                fields
+                    .json
+                    .and_then(|json| json.at(pointer))
+                    .and_then(|value| match value {
+                        Json::Null => None,
+                        Json::Text(text) if text.is_empty() => None,
+                        Json::Bool(value) => Some((Some(*value), field())),
+                        Json::Text(_) | Json::Number(_) | Json::List(_) | Json::Object(_) => {
+                            Some((None, field()))
+                        }
+                    })
+            }
+        };
+        match (self.is, there) {
             (_, None) => Ok(false),
-            (Self::Present(_), Some(_)) => Ok(true),
-            (Self::Is(_, wanted), Some("true")) => Ok(*wanted),
-            (Self::Is(_, wanted), Some("false")) => Ok(!*wanted),
-            (Self::Is(..), Some(_)) => Err(AccessError::NotBoolean(Field::Query(key.clone()))),
+            (None, Some(_)) => Ok(true),
+            (Some(wanted), Some((Some(value), _))) => Ok(wanted == value),
+            (Some(_), Some((None, field))) => Err(AccessError::NotBoolean(field)),
         }
     }
 }
@@ -205,20 +366,32 @@ impl QueryKeys {
 /// Names a part of a request in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
-    /// A capture.
+    /// A capture of the path.
     Path(Box<str>),
+    /// A capture of the host.
+    Host(Box<str>),
     /// A query key.
     Query(Box<str>),
     /// A header.
     Header(HeaderName),
+    /// A place in the body.
+    Body(Pointer),
+    /// The user of Basic authentication.
+    BasicUser,
+    /// An element of a list in the body.
+    Element,
 }
 
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(name) => write!(f, "`{name}` in the path"),
+            Self::Host(name) => write!(f, "`{name}` in the host"),
             Self::Query(key) => write!(f, "the query key `{key}`"),
             Self::Header(name) => write!(f, "the header `{name}`"),
+            Self::Body(pointer) => write!(f, "`{pointer}` in the body"),
+            Self::BasicUser => f.write_str("the user name of the Authorization header"),
+            Self::Element => f.write_str("an element of a list in the body"),
         }
     }
 }
@@ -242,4 +415,14 @@ fn header_value<'a>(
     let text = value.to_str();
     text.map(Some)
         .map_err(|_| AccessError::NotAnId(Field::Header(name.clone())))
+}
+
+fn body_text<'a>(fields: &Fields<'a>, pointer: &Pointer) -> Result<Option<&'a str>, AccessError> {
+    match fields.json.and_then(|json| json.at(pointer)) {
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::Text(text)) => Ok(Some(text)),
+        Some(Json::Bool(_) | Json::Number(_) | Json::List(_) | Json::Object(_)) => {
+            Err(AccessError::NotText(Field::Body(pointer.clone())))
+        }
+    }
 }

@@ -1,7 +1,8 @@
 use http::HeaderMap;
 
 use super::*;
-use crate::policy::{LookupKind, Owner};
+use crate::macaroon::Action;
+use crate::policy::{AppIds, Json, LookupKind, Owner, Pointer};
 use crate::route::{Captures, Target};
 
 /// acme (2001) owns web (3001); beta (2002) owns shop (3101). Machine m1 and volume v1 are web's.
@@ -86,6 +87,21 @@ fn or_zero(value: Value) -> Value {
     }
 }
 
+fn named(value: Value) -> Option<App> {
+    Some(App::Named(value))
+}
+
+fn owner_of(kind: LookupKind, of: Value) -> Org {
+    Org::OwnerOf(Owned { kind, of })
+}
+
+fn is_true(key: &str) -> Condition {
+    Condition {
+        is: Some(true),
+        ..Condition::query(key)
+    }
+}
+
 fn read(org: Org) -> AccessTemplate {
     AccessTemplate::new(Action::READ, org)
 }
@@ -105,12 +121,13 @@ fn check<T>(
     for (name, value) in headers {
         map.append(*name, value.parse().unwrap());
     }
-    let fields = Fields {
-        captures: captures.iter().copied().collect(),
-        query: Target::parse(target).unwrap().query(),
-        headers: &map,
-    };
-    let got = rule.accesses(&fields, &World);
+    let query = Target::parse(target).unwrap().query();
+    let fields = Fields::new(captures.iter().copied().collect(), query, &map);
+    let got = rule.accesses(&fields, &World).map(|asked| {
+        assert!(asked.iter().all(|asked| !asked.depends_on_token()));
+        let accesses = asked.iter().map(|asked| asked.access.clone());
+        accesses.collect::<Vec<_>>()
+    });
     let got = got.as_deref().map_err(Clone::clone);
     assert_eq!(
         got,
@@ -143,7 +160,7 @@ type One = Result<[Access<'static>; 1], AccessError>;
 fn the_owner_of_the_app_is_the_organization() {
     let template = || {
         vec![AccessTemplate {
-            app: Some(capture(0)),
+            app: named(capture(0)),
             machine: Some(capture(1)),
             ..read(Org::Owner)
         }]
@@ -172,7 +189,7 @@ fn the_owner_of_the_app_is_the_organization() {
 fn a_named_organization_must_own_the_app() {
     let template = || {
         vec![AccessTemplate {
-            app: Some(capture(0)),
+            app: named(capture(0)),
             volume: Some(or_zero(query("volume"))),
             ..read(Org::Slug(query("org_slug")))
         }]
@@ -219,7 +236,7 @@ fn a_named_organization_must_own_the_app() {
 #[test]
 fn owners_can_be_named_without_being_part_of_the_access() {
     check(
-        vec![read(Org::OwnerOfApp(capture(0)))],
+        vec![read(owner_of(LookupKind::App, capture(0)))],
         &["shop"],
         "/",
         &[],
@@ -231,7 +248,7 @@ fn owners_can_be_named_without_being_part_of_the_access() {
     let addon = || {
         vec![AccessTemplate {
             feature: Some(Value::text("addon")),
-            ..read(Org::OwnerOfCluster(capture(0)))
+            ..read(owner_of(LookupKind::Cluster, capture(0)))
         }]
     };
     let expected = Access {
@@ -248,7 +265,7 @@ fn owners_can_be_named_without_being_part_of_the_access() {
 fn collections_are_zero() {
     check(
         vec![AccessTemplate {
-            app: Some(Value::zero()),
+            app: named(Value::zero()),
             machine: Some(Value::zero()),
             ..read(Org::Slug(capture(0)))
         }],
@@ -268,7 +285,7 @@ fn collections_are_zero() {
 fn headers_are_read_once() {
     let template = || {
         vec![AccessTemplate {
-            app: Some(capture(0)),
+            app: named(capture(0)),
             machine: Some(Source::Header(http::HeaderName::from_static("x-machine")).into()),
             ..read(Org::Owner)
         }]
@@ -304,19 +321,16 @@ fn headers_are_read_once() {
 fn conditional_accesses_are_added_to_the_first() {
     let app = |action, when| AccessTemplate {
         when,
-        app: Some(capture(0)),
+        app: named(capture(0)),
         ..AccessTemplate::new(action, Org::Owner)
     };
     let templates = || {
         vec![
             app(Action::READ, None),
-            app(
-                Action::WRITE,
-                Some(Condition::Is("show_secrets".into(), true)),
-            ),
+            app(Action::WRITE, Some(is_true("show_secrets"))),
             AccessTemplate {
-                when: Some(Condition::Present("from".into())),
-                app: Some(query("from")),
+                when: Some(Condition::query("from")),
+                app: named(query("from")),
                 ..read(Org::Owner)
             },
         ]
@@ -371,12 +385,9 @@ fn conditional_accesses_are_added_to_the_first() {
 #[test]
 fn a_rule_that_asks_for_nothing_has_no_accesses() {
     let headers = HeaderMap::new();
-    let fields = Fields {
-        captures: Captures::default(),
-        query: Target::parse("/").unwrap().query(),
-        headers: &headers,
-    };
-    for rule in &[Rule::Public, Rule::Authenticated] {
+    let query = Target::parse("/").unwrap().query();
+    let fields = Fields::new(Captures::default(), query, &headers);
+    for rule in &[Rule::Public, Rule::Authenticated, Rule::User] {
         assert_eq!(rule.accesses(&fields, &World).unwrap().len(), 0);
     }
 }
@@ -388,13 +399,13 @@ fn templates_that_can_never_make_a_valid_access_are_refused() {
         assert_eq!(got, [(at, error)]);
     };
     let app = || AccessTemplate {
-        app: Some(capture(0)),
+        app: named(capture(0)),
         ..read(Org::Owner)
     };
     refused(vec![], 0, TemplateError::Conditional);
     refused(
         vec![AccessTemplate {
-            when: Some(Condition::Present("x".into())),
+            when: Some(Condition::query("x")),
             ..app()
         }],
         0,
@@ -413,7 +424,7 @@ fn templates_that_can_never_make_a_valid_access_are_refused() {
     for value in [Value::zero(), or_zero(capture(0))] {
         refused(
             second(AccessTemplate {
-                app: Some(value),
+                app: named(value),
                 ..app()
             }),
             1,
@@ -435,7 +446,7 @@ fn templates_that_can_never_make_a_valid_access_are_refused() {
     );
     refused(
         second(AccessTemplate {
-            app: Some(Value::text("a/b")),
+            app: named(Value::text("a/b")),
             ..app()
         }),
         1,
@@ -495,12 +506,12 @@ fn undeclared_query_keys_are_named() {
 fn a_wrong_field_is_answered_alike_for_known_and_unknown_names() {
     let templates = || {
         let machine = AccessTemplate {
-            app: Some(capture(0)),
+            app: named(capture(0)),
             machine: Some(query("instance")),
             ..read(Org::Owner)
         };
         let leases = AccessTemplate {
-            when: Some(Condition::Is("leases".into(), true)),
+            when: Some(is_true("leases")),
             ..machine.clone()
         };
         vec![machine, leases]
@@ -518,4 +529,309 @@ fn a_wrong_field_is_answered_alike_for_known_and_unknown_names() {
             check(templates(), &[name], target, &[], One::Err(error));
         }
     }
+}
+
+/// Evaluates templates on a body.
+fn judge(templates: Vec<AccessTemplate>, body: &str) -> Result<Vec<Access<'static>>, AccessError> {
+    // Leaked so that what a test compares with can be written down as it is.
+    let rule: &'static _ = Box::leak(Box::new(Accesses::new(templates).unwrap()));
+    let json: &'static _ = Box::leak(Box::new(Json::parse(body.as_bytes(), 8).unwrap()));
+    let headers: &'static _ = Box::leak(Box::default());
+    let query = Target::parse("/").unwrap().query();
+    let fields = Fields {
+        json: Some(json),
+        ..Fields::new(["web"].into_iter().collect(), query, headers)
+    };
+    let asked = rule.of(&fields, &World)?;
+    Ok(asked.into_iter().map(|asked| asked.access).collect())
+}
+
+fn body(pointer: &str) -> Source {
+    Source::Body(Pointer::parse(pointer).unwrap())
+}
+
+fn of_app(app: Value) -> AccessTemplate {
+    AccessTemplate {
+        app: named(app),
+        ..read(Org::Owner)
+    }
+}
+
+fn web() -> Access<'static> {
+    Access {
+        org: Some(2001),
+        app: Some(3001),
+        ..NONE
+    }
+}
+
+#[test]
+fn a_field_of_the_body_names_an_app() {
+    let judge = |text: &str| judge(vec![of_app(body("/input/appId").into())], text);
+    let field = || Field::Body(Pointer::parse("/input/appId").unwrap());
+    assert_eq!(judge(r#"{"input":{"appId":"web"}}"#), Ok(vec![web()]));
+    for (text, error) in [
+        ("{}", AccessError::Missing(field())),
+        (r#"{"input":{"appId":null}}"#, AccessError::Missing(field())),
+        (r#"{"input":{"appId":""}}"#, AccessError::Empty(field())),
+        (
+            r#"{"input":{"appId":"a/b"}}"#,
+            AccessError::NotAnId(field()),
+        ),
+        (r#"{"input":{"appId":3001}}"#, AccessError::NotText(field())),
+        (
+            r#"{"input":{"appId":["web"]}}"#,
+            AccessError::NotText(field()),
+        ),
+        (
+            r#"{"input":{"appId":"nope"}}"#,
+            AccessError::UnknownName(Noun::App),
+        ),
+    ] {
+        assert_eq!(judge(text), Err(error), "{text}");
+    }
+}
+
+#[test]
+fn places_that_name_one_thing_must_agree() {
+    let value = || Value {
+        others: [body("/app_name")].into(),
+        ..capture(0)
+    };
+    let judge = |text: &str| judge(vec![of_app(value())], text);
+    assert_eq!(judge("{}"), Ok(vec![web()]));
+    assert_eq!(judge(r#"{"app_name":"web"}"#), Ok(vec![web()]));
+    let error = AccessError::Disagree(
+        Field::Path("c0".into()),
+        Field::Body(Pointer::parse("/app_name").unwrap()),
+    );
+    assert_eq!(judge(r#"{"app_name":"shop"}"#), Err(error));
+}
+
+#[test]
+fn the_owner_of_an_object_is_the_app_or_the_organization() {
+    let owned = |kind: &str| Owned {
+        kind: LookupKind::Object(kind.into()),
+        of: body("/id").into(),
+    };
+    let release = || AccessTemplate {
+        app: Some(App::OwnerOf(owned("release"))),
+        ..read(Org::Owner)
+    };
+    let addon = || AccessTemplate {
+        feature: Some(Value::text("addon")),
+        ..read(Org::OwnerOf(owned("addon")))
+    };
+    assert_eq!(judge(vec![release()], r#"{"id":"r1"}"#), Ok(vec![web()]));
+    let beta = Access {
+        org: Some(2002),
+        feature: Some("addon"),
+        ..NONE
+    };
+    assert_eq!(judge(vec![addon()], r#"{"id":"a1"}"#), Ok(vec![beta]));
+    let unknown = AccessError::UnknownName(Noun::Object("release".into()));
+    assert_eq!(judge(vec![release()], r#"{"id":"r2"}"#), Err(unknown));
+    // An add-on has no app.
+    let wrong = AccessTemplate {
+        app: Some(App::OwnerOf(owned("addon"))),
+        ..read(Org::Owner)
+    };
+    let error = AccessError::Contradiction(Noun::Object("addon".into()));
+    assert_eq!(judge(vec![wrong], r#"{"id":"a1"}"#), Err(error));
+}
+
+#[test]
+fn a_list_makes_an_access_for_each_element() {
+    let each = |otherwise| AccessTemplate {
+        each: Some(Each {
+            items: Items::Names(Pointer::parse("/apps").unwrap()),
+            otherwise,
+        }),
+        app: named(Source::Each.into()),
+        ..read(Org::First(vec![Org::Slug(body("/org").into()), Org::Owner]))
+    };
+    let zero = || vec![each(Some(Fixed::Zero))];
+    assert_eq!(
+        judge(zero(), r#"{"apps":["web","web"]}"#),
+        Ok(vec![web(), web()])
+    );
+    assert_eq!(
+        judge(zero(), r#"{"org":"acme","apps":"web"}"#),
+        Ok(vec![web()])
+    );
+    let all = Access {
+        app: Some(0),
+        ..web()
+    };
+    for text in [r#"{"org":"acme"}"#, r#"{"org":"acme","apps":[]}"#] {
+        assert_eq!(judge(zero(), text), Ok(vec![all.clone()]), "{text}");
+    }
+    let field = || Field::Body(Pointer::parse("/apps").unwrap());
+    let other = AccessError::Contradiction(Noun::Org);
+    assert_eq!(
+        judge(zero(), r#"{"org":"acme","apps":["shop"]}"#),
+        Err(other)
+    );
+    let text = AccessError::NotText(field());
+    assert_eq!(
+        judge(zero(), r#"{"org":"acme","apps":[["web"]]}"#),
+        Err(text)
+    );
+    let missing = AccessError::Missing(field());
+    assert_eq!(judge(vec![each(None)], r#"{"org":"acme"}"#), Err(missing));
+    let many = format!(r#"{{"apps":[{}]}}"#, [r#""web""#; 65].join(","));
+    assert_eq!(judge(zero(), &many), Err(AccessError::TooMany));
+}
+
+#[test]
+fn images_of_other_apps_are_asked_for() {
+    let images = || AccessTemplate {
+        each: Some(Each {
+            items: Items::Images {
+                places: [
+                    Pointer::parse("/config/image").unwrap(),
+                    Pointer::parse("/config/containers/*/image").unwrap(),
+                ]
+                .into(),
+                registry: "registry.fly.io".into(),
+            },
+            otherwise: None,
+        }),
+        app_feature: Some(Value::text("images")),
+        ..of_app(Source::Each.into())
+    };
+    let templates = || vec![of_app(capture(0)), images()];
+    let shop = Access {
+        org: Some(2002),
+        app: Some(3101),
+        app_feature: Some("images"),
+        ..NONE
+    };
+    for (text, expected) in [
+        ("{}", vec![web()]),
+        (r#"{"config":{"image":"nginx"}}"#, vec![web()]),
+        (
+            r#"{"config":{"image":"registry.fly.io/web:v1"}}"#,
+            vec![web()],
+        ),
+        (
+            r#"{"config":{"image":"nginx","containers":[{},{"image":"registry.fly.io/shop@sha256:aa"}]}}"#,
+            vec![web(), shop],
+        ),
+    ] {
+        assert_eq!(judge(templates(), text), Ok(expected), "{text}");
+    }
+    let unknown = AccessError::UnknownName(Noun::App);
+    let text = r#"{"config":{"image":"registry.fly.io/nope"}}"#;
+    assert_eq!(judge(templates(), text), Err(unknown));
+    assert!(matches!(
+        judge(
+            templates(),
+            r#"{"config":{"image":"registry.fly.io:443/web"}}"#
+        ),
+        Err(AccessError::NotAnImage(_))
+    ));
+}
+
+#[test]
+fn what_is_the_same_as_the_first_access_is_not_asked_twice() {
+    let other = |other| AccessTemplate {
+        when: Some(Condition {
+            place: Place::Body(Pointer::parse("/org_slug").unwrap()),
+            is: None,
+            other: Some(other),
+        }),
+        app: named(Value::zero()),
+        ..AccessTemplate::new(Action::WRITE, Org::Slug(body("/org_slug").into()))
+    };
+    let templates = || vec![of_app(capture(0)), other(Other::Org)];
+    let beta = Access {
+        action: Action::WRITE,
+        org: Some(2002),
+        app: Some(0),
+        ..NONE
+    };
+    for (text, expected) in [
+        ("{}", vec![web()]),
+        (r#"{"org_slug":""}"#, vec![web()]),
+        (r#"{"org_slug":null}"#, vec![web()]),
+        (r#"{"org_slug":"acme"}"#, vec![web()]),
+        (r#"{"org_slug":"beta"}"#, vec![web(), beta]),
+    ] {
+        assert_eq!(judge(templates(), text), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_request_without_an_organization_is_about_the_tokens_own() {
+    let template = AccessTemplate {
+        feature: Some(Value::text("litefs-cloud")),
+        cluster: Some(query("cluster")),
+        own_cluster: true,
+        ..read(Org::Token)
+    };
+    let rule = Accesses::new(vec![template]).unwrap();
+    let headers = HeaderMap::new();
+    let ask = |target| {
+        let query = Target::parse(target).unwrap().query();
+        let fields = Fields::new(Captures::default(), query, &headers);
+        rule.of(&fields, &World).unwrap().remove(0)
+    };
+    let own = Scope {
+        org: Some(7),
+        cluster: Some("primary"),
+    };
+    let access = |cluster| Access {
+        org: Some(7),
+        feature: Some("litefs-cloud"),
+        cluster: Some(cluster),
+        ..NONE
+    };
+    assert_eq!(ask("/?cluster=other").of(own), Some(access("other")));
+    assert_eq!(ask("/").of(own), Some(access("primary")));
+    let no_cluster = Scope {
+        cluster: None,
+        ..own
+    };
+    assert_eq!(ask("/").of(no_cluster), None);
+    assert_eq!(ask("/?cluster=c").of(Scope::default()), None);
+}
+
+#[test]
+fn nobody_vouches_for_the_source_of_a_request() {
+    let template = AccessTemplate {
+        app: named(Source::Peer.into()),
+        machine: Some(Source::Peer.into()),
+        ..read(Org::Peer)
+    };
+    assert_eq!(judge(vec![template], "{}"), Err(AccessError::NoPeer));
+    let headers = HeaderMap::new();
+    let query = Target::parse("/").unwrap().query();
+    let fields = Fields::new(Captures::default(), query, &headers);
+    let denied = Rule::Denied.accesses(&fields, &World).map(|_| ());
+    assert_eq!(denied, Err(AccessError::Denied));
+}
+
+#[test]
+fn a_name_that_has_to_be_asked_about_stops_the_request() {
+    let lookup = |kind| {
+        AccessError::Unresolved(Lookup {
+            kind,
+            name: "slow".into(),
+        })
+    };
+    let app = || vec![of_app(capture(0))];
+    check(
+        app(),
+        &["slow"],
+        "/",
+        &[],
+        One::Err(lookup(LookupKind::App)),
+    );
+    let machine = vec![AccessTemplate {
+        machine: Some(capture(1)),
+        ..of_app(capture(0))
+    }];
+    let expected = One::Err(lookup(LookupKind::Machine));
+    check(machine, &["web", "slow"], "/", &[], expected);
 }

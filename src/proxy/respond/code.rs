@@ -26,6 +26,9 @@ pub enum Code {
     Malformed,
     Ambiguous,
     BadField,
+    BodyMedia,
+    BodyInvalid,
+    BodyTooLarge,
     BadBody,
     BodyTimeout,
     LeaseExpired,
@@ -44,7 +47,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of a request's life.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::HttpVersion,
         Self::HeadTooLarge,
         Self::TargetTooLong,
@@ -62,6 +65,9 @@ impl Code {
         Self::TokenRevoked,
         Self::TokenUndischarged,
         Self::TokenBadDischarge,
+        Self::BodyTooLarge,
+        Self::BodyMedia,
+        Self::BodyInvalid,
         Self::BadField,
         Self::UnknownName,
         Self::Prohibited,
@@ -135,6 +141,12 @@ impl Code {
                 "The request can be read in two ways, so that what is checked may not be what is served; the detail says where."),
             Self::BadField => ("bad-field", StatusCode::BAD_REQUEST, "field missing, repeated or undeclared",
                 "A part of the request that decides about access is missing, repeated or not declared by the route."),
+            Self::BodyMedia => ("body-media", StatusCode::UNSUPPORTED_MEDIA_TYPE, "body not plain JSON",
+                "The route is judged by its body, which has to be JSON in UTF-8 without an encoding, with one Content-Type that says so."),
+            Self::BodyInvalid => ("body-invalid", StatusCode::BAD_REQUEST, "body ambiguous",
+                "The route is judged by its body, which is not JSON that everybody reads alike, or lacks what decides; the detail says where."),
+            Self::BodyTooLarge => ("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "body too large",
+                "The route is judged by its body, which is longer than the route's body_limit."),
             Self::BadBody => ("bad-body", StatusCode::BAD_REQUEST, "request body broken",
                 "The request body broke off or is not framed as HTTP demands."),
             Self::BodyTimeout => ("body-timeout", StatusCode::REQUEST_TIMEOUT, "request body too slow",

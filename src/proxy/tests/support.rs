@@ -39,6 +39,7 @@ pub(in crate::proxy) fn timeouts() -> Timeouts {
     Timeouts {
         tls_handshake: long,
         request_head: long,
+        judged_body: long,
         connect: long,
         response_head: long,
         idle: long,
@@ -52,9 +53,10 @@ fn decide<'a>(head: &Head<'a>) -> Decision<'a> {
     let path = head.target;
     let identity = Identity {
         token: Some(Uuid::from_u128(7)),
-        org: Some(2001),
+        orgs: [2001].into(),
         app: Some(3001),
         user: None,
+        cluster: None,
     };
     assert!(!path.starts_with("/panic"), "a request asked for it");
     Decision {
@@ -134,6 +136,7 @@ impl Edge {
                     name,
                     upstream,
                     stream: false,
+                    basic: false,
                     reads: Vec::new(),
                 })
                 .into(),

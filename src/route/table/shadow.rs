@@ -22,7 +22,13 @@ impl RouteTable {
     /// is not compared with those that name none, since naming it says what is wanted.
     pub fn shadows(&self) -> Vec<Shadow> {
         let mut shadows: Vec<Shadow> = Vec::new();
-        for tree in self.by_host.values().chain([&self.any_host]) {
+        let patterns = self.by_pattern.iter().map(|(_, tree)| tree);
+        for tree in self
+            .by_host
+            .values()
+            .chain(patterns)
+            .chain([&self.any_host])
+        {
             let mut generals = BTreeSet::new();
             tree.collect_routes(&mut generals);
             for general in generals {

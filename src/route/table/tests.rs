@@ -14,7 +14,7 @@ fn table(lines: &[&str]) -> Result<RouteTable, Vec<Overlap>> {
             hosts: hosts
                 .split(',')
                 .filter(|h| !h.is_empty())
-                .map(Into::into)
+                .map(|host| HostPattern::parse(host).unwrap())
                 .collect(),
             pattern: Pattern::parse(path).unwrap(),
         }
@@ -31,6 +31,7 @@ fn find(table: &RouteTable, request: &str) -> String {
         Ok(found) => [found.route.to_string()]
             .into_iter()
             .chain(found.captures.0.iter().map(|v| (*v).to_owned()))
+            .chain(found.host.0.iter().map(|v| format!("host:{v}")))
             .collect::<Vec<_>>()
             .join(" "),
         Err(RouteError::NoRoute) => "no route".to_owned(),
@@ -265,5 +266,34 @@ proptest! {
             Err(RouteError::Segment { .. }) => prop_assert!(path.contains('.')),
             Err(other) => prop_assert!(false, "{:?}", other),
         }
+    }
+}
+
+#[test]
+fn a_host_that_captures_comes_after_one_that_is_named() {
+    let table = table(&[
+        "GET {builder}.fly.dev/{rest...}",
+        "GET docs.fly.dev/v1",
+        "GET {machine}.vm.{app}.internal:22/x",
+        "GET {app}.internal:22/x",
+        "GET {app}.internal/x",
+        "GET /y",
+    ])
+    .unwrap();
+    for (request, found) in [
+        ("GET b1.fly.dev/v1/x", "0 v1/x host:b1"),
+        ("GET B1.Fly.Dev:8443/v1", "0 v1 host:B1"),
+        ("GET docs.fly.dev/v1", "1"),
+        // What names a host is all that answers on it, with what answers everywhere.
+        ("GET docs.fly.dev/v2", "no route"),
+        ("GET docs.fly.dev/y", "5"),
+        ("GET m1.vm.web.internal:22/x", "2 host:m1 host:web"),
+        ("GET web.internal:22/x", "3 host:web"),
+        ("GET web.internal:23/x", "4 host:web"),
+        ("GET web.internal/x", "4 host:web"),
+        ("GET a.b.fly.dev/x", "no route"),
+        ("GET .fly.dev/x", "no route"),
+    ] {
+        assert_eq!(find(&table, request), found, "{request}");
     }
 }
