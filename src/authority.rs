@@ -200,6 +200,23 @@ impl Authority {
         Ok(KeyId::of(id))
     }
 
+    /// Takes a key out of use: its tokens stop verifying. `false` if it was retired before.
+    ///
+    /// # Errors
+    ///
+    /// Also when the store has no such key, or it is the active one: there must be one that signs.
+    pub fn retire(&self, id: &[u8]) -> Result<bool, AuthorityError> {
+        let mut store = self.shared.store();
+        let before = store.retire(id)?;
+        self.shared.publish(&mut store)?;
+        match before {
+            Some(KeyState::Verifying) => Ok(true),
+            Some(KeyState::Retired) => Ok(false),
+            Some(KeyState::Active) => Err(AuthorityError::ActiveKey(KeyId::of(id))),
+            None => Err(AuthorityError::UnknownKey(KeyId::of(id).to_string())),
+        }
+    }
+
     /// Revokes; the next request of this process already sees it. `false` if it was revoked
     /// before.
     pub fn revoke(&self, revocation: Revocation, now: i64) -> Result<bool, AuthorityError> {
@@ -248,6 +265,12 @@ pub enum AuthorityError {
     /// A key cannot be imported under an id that is taken.
     #[error("the store already has a key {0}; key ids are never used twice")]
     KnownKey(KeyId),
+    /// The key that signs cannot be taken out of use.
+    #[error("the key {0} signs new tokens; `usher key rotate` makes another one that does")]
+    ActiveKey(KeyId),
+    /// No key has this id.
+    #[error("the store has no key {0}; `usher key list` shows those it has")]
+    UnknownKey(String),
     /// A new key cannot be made.
     #[error("cannot make a new key")]
     Seal(#[from] SealError),

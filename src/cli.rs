@@ -34,6 +34,7 @@ use crate::proxy::StartError;
 pub use check::DocumentError;
 pub use console::Console;
 pub use credential::Secret;
+pub use key::NewKeyId;
 pub use names::UnknownName;
 pub use serve::log_to_stderr;
 pub use text::Lifetime;
@@ -67,7 +68,7 @@ pub enum Command {
     /// Make, narrow, examine and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
-    /// List and rotate signing keys
+    /// List, rotate, import and retire signing keys
     #[command(subcommand)]
     Key(KeyCommand),
 }
@@ -300,6 +301,35 @@ pub enum KeyCommand {
     List(ConfigFile),
     /// Sign new tokens with a new key; tokens made before stay valid
     Rotate(ConfigFile),
+    /// Accept the tokens of another issuer, too: take in the key that it signs with
+    Import(KeyImport),
+    /// Take a key out of use; its tokens stop working at once
+    Retire(KeyRetire),
+}
+
+/// `usher key import`.
+#[derive(Args, Debug)]
+pub struct KeyImport {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The key's id, as the issuer's tokens carry it: text, or hex: and hexadecimal digits
+    #[arg(long, value_name = "ID")]
+    pub id: NewKeyId,
+    /// The file with the key, 32 bytes in base64; - reads standard input
+    #[arg(value_name = "FILE|-")]
+    pub key: PathBuf,
+}
+
+/// `usher key retire`.
+#[derive(Args, Debug)]
+pub struct KeyRetire {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The key's id, as `usher key list` shows it
+    #[arg(value_name = "KEY")]
+    pub key: String,
 }
 
 /// How a command ended that did what was asked.
@@ -348,12 +378,13 @@ pub fn token(command: &TokenCommand, console: &mut Console<'_>) -> Result<Answer
 
 /// Runs `usher key`.
 pub fn key(command: &KeyCommand, console: &mut Console<'_>) -> Result<(), CliError> {
-    let (KeyCommand::List(args) | KeyCommand::Rotate(args)) = command;
-    let authority = open(&load(&args.config)?, console)?;
-    match command {
-        KeyCommand::List(_) => key::list(&authority, console),
-        KeyCommand::Rotate(_) => key::rotate(&authority, console),
-    }
+    let config = match command {
+        KeyCommand::List(args) | KeyCommand::Rotate(args) => &args.config,
+        KeyCommand::Import(args) => &args.config,
+        KeyCommand::Retire(args) => &args.config,
+    };
+    let authority = open(&load(config)?, console)?;
+    key::run(command, &authority, console)
 }
 
 /// Runs `usher check`.
@@ -455,6 +486,9 @@ pub enum CliError {
         /// What to do.
         hint: &'static str,
     },
+    /// Something else than a signing key.
+    #[error("{0} does not hold a key of 32 bytes in base64")]
+    NotAKey(String),
     /// The proxy cannot start, or stopped by itself.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -68,6 +68,7 @@ fn exit_code(error: &CliError) -> ExitCode {
         | CliError::Attenuate { .. }
         | CliError::NotRevocable
         | CliError::Ticket { .. }
+        | CliError::NotAKey(_)
         | CliError::Start(_)
         | CliError::Signals(_)
         | CliError::Demo(_)

@@ -99,6 +99,7 @@ impl Issued {
         Ok(Self {
             uuid: token.uuid(),
             tail: token.tail_digest().ok_or(AuthorityError::Tail)?,
+            key: Some(token.key_id().to_vec()),
             kind: request.kind.to_owned(),
             name: request.name.map(str::to_owned),
             org: request.org,

@@ -66,6 +66,8 @@ pub struct Issued {
     pub uuid: Uuid,
     /// Digest of its last tail.
     pub tail: TailDigest,
+    /// Id of the key that signed it; `None` for tokens made before the ledger kept it.
+    pub key: Option<Vec<u8>>,
     /// Kind, as in `usher token create KIND`.
     pub kind: String,
     /// Given by whoever had it made.
@@ -143,12 +145,25 @@ impl Store {
         })
     }
 
+    /// Takes a key that only verifies out of use; what it was before, if there is such a key. Any
+    /// other stays as it is.
+    pub(super) fn retire(&mut self, id: &[u8]) -> Result<Option<KeyState>, StoreError> {
+        self.write(|transaction| {
+            let before = keys(transaction)?.into_iter().find(|key| key.id == id);
+            transaction.execute(
+                "UPDATE signing_key SET state = ?1 WHERE id = ?2 AND state = ?3",
+                params![KeyState::Retired, id, KeyState::Verifying],
+            )?;
+            Ok(before.map(|key| key.state))
+        })
+    }
+
     /// Enters tokens into the ledger, all or none.
     pub(super) fn record(&mut self, tokens: &[Issued]) -> Result<(), StoreError> {
         self.write(|transaction| {
             let mut insert = transaction.prepare(
                 "INSERT INTO token (uuid, tail, kind, name, org, app, caveats, issued_at, \
-                 expires_at, issuer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 expires_at, issuer, key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?;
             for token in tokens {
                 insert.execute(params![
@@ -162,6 +177,7 @@ impl Store {
                     token.issued_at,
                     token.expires_at,
                     token.issuer,
+                    token.key,
                 ])?;
             }
             Ok(())
@@ -232,8 +248,8 @@ impl Store {
         self.read(|transaction| {
             all(
                 transaction,
-                "SELECT uuid, tail, kind, name, org, app, caveats, issued_at, expires_at, issuer \
-                 FROM token ORDER BY number",
+                "SELECT uuid, tail, kind, name, org, app, caveats, issued_at, expires_at, issuer, \
+                 key FROM token ORDER BY number",
                 issued_row,
             )
         })
@@ -403,6 +419,7 @@ fn issued_row(row: &Row<'_>) -> rusqlite::Result<Issued> {
         issued_at: row.get(7)?,
         expires_at: row.get(8)?,
         issuer: row.get(9)?,
+        key: row.get(10)?,
     })
 }
 

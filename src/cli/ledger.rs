@@ -48,13 +48,24 @@ fn owner(id: Option<u64>, name: impl Fn(u64) -> String) -> String {
     id.map_or_else(|| "-".to_owned(), name)
 }
 
+/// Whether a token of the ledger could be used.
+pub(super) fn is_active(token: &Issued, snapshot: &Snapshot, now: i64) -> bool {
+    state(token, snapshot, now) == ACTIVE
+}
+
 fn state(token: &Issued, snapshot: &Snapshot, now: i64) -> &'static str {
     if snapshot.revocations.revoked(&token.uuid, || [token.tail]) {
         "revoked"
     } else if token.expires_at.is_some_and(|end| end < now) {
         "expired"
+    } else if token
+        .key
+        .as_deref()
+        .is_some_and(|id| snapshot.keys.key(id).is_none())
+    {
+        "retired"
     } else {
-        "active"
+        ACTIVE
     }
 }
 
@@ -74,3 +85,5 @@ fn in_json(token: &Issued, directory: &View<'_>, snapshot: &Snapshot, now: i64) 
             .unwrap_or_else(|_| Value::String(token.caveats.clone())),
     })
 }
+
+const ACTIVE: &str = "active";

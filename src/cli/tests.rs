@@ -1,4 +1,5 @@
 mod discharging;
+mod keys;
 mod minting;
 
 use std::cell::Cell;
@@ -128,8 +129,7 @@ impl World {
                 discharge::run(args, authority, console)?;
             }
             Command::Token(offline) => return token(offline, console),
-            Command::Key(KeyCommand::List(_)) => key::list(authority, console)?,
-            Command::Key(KeyCommand::Rotate(_)) => key::rotate(authority, console)?,
+            Command::Key(command) => key::run(command, authority, console)?,
             other @ (Command::Demo(_) | Command::Serve(_) | Command::Check(_)) => {
                 panic!("{other:?} needs more than a store")
             }
@@ -482,23 +482,6 @@ fn inspect_tells_how_long_a_token_is_valid() {
         validity(NOW - 30),
         "valid  from 2025-11-24T16:00:00Z on, in 30 s"
     );
-}
-
-#[test]
-fn keys_are_listed_and_rotated() {
-    let world = World::new();
-    let before = world.create(&["org", "--org", "acme"]);
-    let said = world.output(&["key", "rotate", "--config", "c"]);
-    let listed = world.output(&["key", "list", "--config", "c"]);
-    let rows: Vec<Vec<&str>> = listed
-        .lines()
-        .map(|line| line.split_whitespace().collect())
-        .collect();
-    assert_eq!(rows[0], ["KEY", "STATE", "CREATED"]);
-    assert_eq!(rows[1][1..], ["verifying", "2025-11-24T16:00:00Z"]);
-    assert_eq!(rows[2][1..], ["active", "2025-11-24T16:00:00Z"]);
-    assert!(said.starts_with(rows[2][0]));
-    world.output(&[&VERIFY[..], &["--token", &before]].concat());
 }
 
 #[test]

@@ -87,7 +87,8 @@ fn write_ahead(db: &Connection) -> rusqlite::Result<()> {
 /// A step that has been released is never edited: add another.
 ///
 /// Ids are 64-bit without a sign in tokens and with one in SQLite; they are stored bit for bit.
-const SCHEMA: [&str; 1] = ["
+const SCHEMA: [&str; 2] = [
+    "
 CREATE TABLE seal_check (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     value BLOB NOT NULL
@@ -121,7 +122,12 @@ CREATE TABLE revocation (
     revoked_at INTEGER NOT NULL,
     PRIMARY KEY (uuid, tail)
 ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+-- The id of the key that signed it; unknown for tokens made before this was kept.
+ALTER TABLE token ADD COLUMN key BLOB;
+",
+];
 
 /// The version after the last step.
 const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;
@@ -131,3 +137,26 @@ const APPLICATION_ID: i64 = 0x7573_6872;
 
 /// How long to wait for another process that is writing; its transactions take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_the_first_version_keeps_its_tokens() {
+        let mut db = Connection::open_in_memory().unwrap();
+        db.execute_batch(SCHEMA[0]).unwrap();
+        db.execute_batch(
+            "INSERT INTO token (uuid, tail, kind, caveats, issued_at)
+             VALUES (zeroblob(16), zeroblob(32), 'org', '[]', 1);
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        db.pragma_update(None, "application_id", APPLICATION_ID)
+            .unwrap();
+        prepare(&mut db, Path::new("usher.db")).unwrap();
+        let key = |row: &rusqlite::Row<'_>| row.get::<_, Option<Vec<u8>>>("key");
+        let key = db.query_row("SELECT * FROM token", [], key).unwrap();
+        assert_eq!(key, None);
+    }
+}
