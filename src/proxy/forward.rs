@@ -94,6 +94,9 @@ pub(super) async fn forward(
         }
     };
     route.metrics.responded(response.status().as_u16());
+    if !matches!(response.status(), StatusCode::OK | StatusCode::NO_CONTENT) {
+        upstream.plan.keep_here(response.headers_mut());
+    }
     let idle = match route.stream {
         true => worker.timeouts.stream_idle,
         false => worker.timeouts.idle,

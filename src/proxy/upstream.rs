@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
@@ -73,6 +73,47 @@ impl UpstreamPlan {
             metrics: metrics.upstream(&name),
             name,
         })
+    }
+}
+
+impl UpstreamPlan {
+    /// Makes a response point back here where it names one of the upstream's own servers, as
+    /// registries do with the place of an upload: a client that went there would go around usher.
+    ///
+    /// The reference becomes relative (RFC 9110 10.2.2), so the client stays on the name that it
+    /// came by. One to another place is the upstream's business.
+    pub(super) fn keep_here(&self, headers: &mut HeaderMap) {
+        let here = headers
+            .get(header::LOCATION)
+            .and_then(|location| self.relative(location.to_str().ok()?));
+        if let Some(here) = here {
+            headers.insert(header::LOCATION, here);
+        }
+    }
+
+    /// Path and query of an address on one of the servers.
+    fn relative(&self, location: &str) -> Option<HeaderValue> {
+        let (tls, rest) = match location.strip_prefix("http://") {
+            Some(rest) => (false, rest),
+            None => (true, location.strip_prefix("https://")?),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, place) = rest.split_at_checked(end)?;
+        let is_own = |server: &ServerPlan| {
+            let named = server.authority.as_str();
+            server.url.tls == tls && named.eq_ignore_ascii_case(authority)
+        };
+        if !self.servers.iter().any(is_own) {
+            return None;
+        }
+        // `//` would begin another authority.
+        match place {
+            "" => Some(HeaderValue::from_static("/")),
+            place if place.starts_with('/') && !place.starts_with("//") => {
+                HeaderValue::from_str(place).ok()
+            }
+            _ => None,
+        }
     }
 }
 

@@ -281,3 +281,21 @@ fn ten_megabytes_arrive_intact_both_ways() {
         "the chunked body came back changed"
     );
 }
+
+#[test]
+fn a_location_on_the_upstream_leads_back_through_usher() {
+    let upstream = Recorder::answering(|received| {
+        let host = received.line("host").unwrap();
+        format!(
+            "HTTP/1.1 202 Accepted\r\nlocation: http://{host}/v2/web/blobs/uploads/1?_state=a\r\n\
+             content-length: 0\r\n\r\n"
+        )
+        .into_bytes()
+    });
+    let usher = World::before(upstream.address).start();
+    let token = usher.credential(&Kind::Org { org: 2001 });
+    let answer = usher.ask("POST /v1/apps/web/deploys", Some(&token));
+    assert_eq!(answer.status, 202);
+    let expected = "/v2/web/blobs/uploads/1?_state=a";
+    assert_eq!(answer.line("location"), Some(expected));
+}

@@ -56,3 +56,35 @@ fn roots_that_cannot_be_read_are_an_error() {
         "{error:?}"
     );
 }
+
+#[test]
+fn a_response_that_names_a_server_points_back_here() {
+    let servers = [
+        (false, "registry.internal", 5000),
+        (false, "a.internal", 80),
+    ];
+    let plan = plan(&servers, None).unwrap();
+    for (location, expected) in [
+        (
+            "http://registry.internal:5000/v2/web/blobs/uploads/1?_state=x",
+            "/v2/web/blobs/uploads/1?_state=x",
+        ),
+        ("http://A.internal/x#y", "/x#y"),
+        ("http://a.internal", "/"),
+        // Another server, scheme or port is another place.
+        ("https://a.internal/x", "https://a.internal/x"),
+        ("http://a.internal:81/x", "http://a.internal:81/x"),
+        ("http://a.internal.example/x", "http://a.internal.example/x"),
+        ("http://a.internal@b/x", "http://a.internal@b/x"),
+        ("http://a.internal//evil/x", "http://a.internal//evil/x"),
+        ("/v2/web", "/v2/web"),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LOCATION, location.parse().unwrap());
+        plan.keep_here(&mut headers);
+        assert_eq!(headers[header::LOCATION], expected, "{location}");
+    }
+    let mut none = HeaderMap::new();
+    plan.keep_here(&mut none);
+    assert!(none.is_empty());
+}
