@@ -1,4 +1,5 @@
-//! The embedded authority: signing keys, the ledger of issued tokens, and revocations.
+//! The embedded authority: signing keys, the ledger of issued tokens, revocations, and the
+//! directory's names that are not in the configuration.
 //!
 //! All of it lives in one SQLite file. A request never touches the file: it takes the current
 //! [`Snapshot`], which is replaced whole when something changes. What this process changes is
@@ -30,6 +31,7 @@ use zeroize::Zeroizing;
 
 use crate::config;
 use crate::macaroon::{AttenuateError, Caveat, Text, ThirdPartyKeys, Token, WireError};
+use crate::policy::NameTable;
 
 pub use discharge::{DISCHARGE_LIFETIME, Discharge, TicketError};
 pub use grant::Grant;
@@ -60,6 +62,10 @@ pub struct Snapshot {
     pub keys: Arc<KeyRing>,
     /// Revoked tokens.
     pub revocations: Revocations,
+    /// The directory's names in the store.
+    pub names: Arc<NameTable>,
+    /// Differs whenever the names do.
+    names_version: i64,
     /// Keys shared with third parties whose attestations are trusted.
     pub third_parties: Arc<ThirdPartyKeys>,
 }
@@ -99,11 +105,16 @@ impl Authority {
         }
         // In this order: a change between the two is then seen as one by the feed.
         store.changed()?;
-        let contents = store.contents()?;
+        let contents = store.contents(None)?;
+        let (names, names_version) = contents
+            .names
+            .map_or_else(Default::default, |stored| (stored.names, stored.version));
         let snapshot = Snapshot {
             generation: 0,
             keys: Arc::new(KeyRing::unseal(contents.keys, &seal)?),
             revocations: contents.revocations.into_iter().collect(),
+            names: Arc::new(names),
+            names_version,
             third_parties: Arc::new(third_parties),
         };
         Ok(Self {
@@ -226,6 +237,20 @@ impl Authority {
         Ok(new)
     }
 
+    /// Puts other names in the place of those in `before`, a snapshot of this authority; the next
+    /// request of this process already sees them. `false` if somebody else has changed the names
+    /// since, and nothing is done.
+    pub fn replace_names(
+        &self,
+        before: &Snapshot,
+        names: &NameTable,
+    ) -> Result<bool, AuthorityError> {
+        let mut store = self.shared.store();
+        let done = store.replace_names(before.names_version, names)?;
+        self.shared.publish(&mut store)?;
+        Ok(done)
+    }
+
     /// The ledger, oldest first.
     pub fn tokens(&self) -> Result<Vec<Issued>, AuthorityError> {
         Ok(self.shared.store().tokens()?)
@@ -341,8 +366,16 @@ impl Shared {
     }
 
     fn replace(&self, store: &mut Store) -> Result<(), AuthorityError> {
-        let Contents { keys, revocations } = store.contents()?;
         let before = self.published.load();
+        let Contents {
+            keys,
+            revocations,
+            names,
+        } = store.contents(Some(before.names_version))?;
+        let (names, names_version) = match names {
+            Some(stored) => (Arc::new(stored.names), stored.version),
+            None => (Arc::clone(&before.names), before.names_version),
+        };
         let (generation, keys) = if before.keys.is_made_from(&keys) {
             (before.generation, Arc::clone(&before.keys))
         } else {
@@ -353,6 +386,8 @@ impl Shared {
             generation,
             keys,
             revocations: revocations.into_iter().collect(),
+            names,
+            names_version,
             third_parties: Arc::clone(&before.third_parties),
         }));
         self.publications

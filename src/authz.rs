@@ -327,7 +327,10 @@ impl Authorizer {
             command: head.body.and_then(Body::command),
             each: None,
         };
-        said.accesses = match route.rule.accesses(&fields, &self.directory.view()) {
+        said.accesses = match route
+            .rule
+            .accesses(&fields, &self.directory.view(&snapshot.names))
+        {
             Ok(accesses) => accesses,
             Err(AccessError::Unresolved(lookup)) => return Err(Stop::Needs(Need::Name(lookup))),
             Err(error) => return Err(self.no_access(error, said).into()),

@@ -5,6 +5,7 @@ mod check;
 mod console;
 mod create;
 mod credential;
+mod directory;
 mod discharge;
 mod doctor;
 mod inspect;
@@ -27,7 +28,7 @@ use uuid::Uuid;
 use crate::authority::{Authority, AuthorityError};
 use crate::config::{self, Config, ConfigError};
 use crate::demo::DemoError;
-use crate::directory::Directory;
+use crate::directory::{Directory, Orphans};
 use crate::macaroon::{AttenuateError, Defect, HeaderError, JsonError};
 use crate::proxy::StartError;
 
@@ -71,6 +72,9 @@ pub enum Command {
     /// List, rotate, import and retire signing keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Keep names with their ids in the store
+    #[command(subcommand)]
+    Directory(DirectoryCommand),
 }
 
 /// `usher demo`.
@@ -332,6 +336,33 @@ pub struct KeyRetire {
     pub key: String,
 }
 
+/// `usher directory`.
+#[derive(Debug, Subcommand)]
+pub enum DirectoryCommand {
+    /// Take a document of names into the store, all of it or nothing, and say what that changes
+    ///
+    /// The document is what `usher directory list --json` prints: the lists of the section
+    /// `directory` in a configuration, as JSON or YAML. What it names replaces what is there
+    /// under the same name or id; the rest stays. A running usher sees it within a second.
+    Import(ImportNames),
+    /// List the names in the store
+    List(List),
+}
+
+/// `usher directory import`.
+#[derive(Args, Debug)]
+pub struct ImportNames {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Remove what the document does not name
+    #[arg(long)]
+    pub replace: bool,
+    /// The document; - reads standard input
+    #[arg(value_name = "FILE|-")]
+    pub document: PathBuf,
+}
+
 /// How a command ended that did what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -348,7 +379,12 @@ pub fn token(command: &TokenCommand, console: &mut Console<'_>) -> Result<Answer
             let config = load(&args.config)?;
             let authority = open(&config, console)?;
             let directory = Directory::open(&config.directory);
-            create::run(args, &directory.view(), &authority, console)?;
+            create::run(
+                args,
+                &directory.view(&authority.snapshot().names),
+                &authority,
+                console,
+            )?;
         }
         TokenCommand::Attenuate(args) => attenuate::run(args, console)?,
         TokenCommand::Inspect(args) => return inspect::run(args, console),
@@ -366,7 +402,12 @@ pub fn token(command: &TokenCommand, console: &mut Console<'_>) -> Result<Answer
             let config = load(&args.config)?;
             let authority = open(&config, console)?;
             let directory = Directory::open(&config.directory);
-            ledger::run(args, &directory.view(), &authority, console)?;
+            ledger::run(
+                args,
+                &directory.view(&authority.snapshot().names),
+                &authority,
+                console,
+            )?;
         }
         TokenCommand::Discharge(args) => {
             let config = load(&args.config)?;
@@ -385,6 +426,22 @@ pub fn key(command: &KeyCommand, console: &mut Console<'_>) -> Result<(), CliErr
     };
     let authority = open(&load(config)?, console)?;
     key::run(command, &authority, console)
+}
+
+/// Runs `usher directory`.
+pub fn directory(command: &DirectoryCommand, console: &mut Console<'_>) -> Result<(), CliError> {
+    let (DirectoryCommand::Import(ImportNames { config: path, .. })
+    | DirectoryCommand::List(List { config: path, .. })) = command;
+    let config = load(path)?;
+    let authority = open(&config, console)?;
+    match command {
+        DirectoryCommand::Import(args) => {
+            directory::import(args, &config.directory, &authority, console)
+        }
+        DirectoryCommand::List(args) => {
+            directory::list(args, &config.directory, &authority, console)
+        }
+    }
 }
 
 /// Runs `usher check`.
@@ -433,6 +490,12 @@ pub enum CliError {
     /// Arguments that do not go together.
     #[error(transparent)]
     Usage(#[from] clap::Error),
+    /// A document that leaves names without their owner.
+    #[error(transparent)]
+    Orphans(#[from] Orphans),
+    /// Two imports at once.
+    #[error("another import was faster, and nothing was changed; run the command again")]
+    NamesChanged,
     /// A name that the directory does not have.
     #[error(transparent)]
     Name(#[from] UnknownName),

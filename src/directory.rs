@@ -3,6 +3,8 @@
 //! Its sources are asked in this order, and a name that one of them has is not looked for in the
 //! next: the configuration, then the tables in the store.
 
+mod merge;
+
 use std::sync::Arc;
 
 use crate::config;
@@ -12,10 +14,13 @@ use crate::policy::{AppIds, Found, Holder, Lookup, NameTable, Names, Owner, PERS
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unanswered;
 
+pub use merge::{Change, Changes, Import, Orphans, merge};
+
 /// The sources of one configuration, opened.
 #[derive(Debug)]
 pub struct Directory {
     fixed: Arc<NameTable>,
+    store: bool,
 }
 
 impl Directory {
@@ -23,6 +28,7 @@ impl Directory {
     pub fn open(config: &config::Directory) -> Self {
         Self {
             fixed: Arc::clone(&config.names),
+            store: config.store,
         }
     }
 
@@ -35,9 +41,13 @@ impl Directory {
         Err(Unanswered)
     }
 
-    /// What is known at one moment. Take it once for a request.
-    pub fn view(&self) -> View<'_> {
-        View { fixed: &self.fixed }
+    /// What is known at one moment, when these are the names in the store. Take it once for a
+    /// request.
+    pub fn view<'a>(&'a self, stored: &'a NameTable) -> View<'a> {
+        View {
+            fixed: &self.fixed,
+            stored: self.store.then_some(stored),
+        }
     }
 }
 
@@ -45,6 +55,7 @@ impl Directory {
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     fixed: &'a NameTable,
+    stored: Option<&'a NameTable>,
 }
 
 impl<'a> View<'a> {
@@ -69,7 +80,7 @@ impl<'a> View<'a> {
     }
 
     fn tables(&self) -> impl Iterator<Item = &'a NameTable> {
-        std::iter::once(self.fixed)
+        std::iter::once(self.fixed).chain(self.stored)
     }
 
     /// An app may stand in one source, and what belongs to it in another.

@@ -40,6 +40,7 @@ fn run(command: &Command, console: &mut Console<'_>) -> Result<Answer, CliError>
         Command::Serve(args) => cli::serve(args, console).map(|()| Answer::Yes),
         Command::Check(args) => cli::check(args, console),
         Command::Token(command) => cli::token(command, console),
+        Command::Directory(command) => cli::directory(command, console).map(|()| Answer::Yes),
         Command::Key(command) => cli::key(command, console).map(|()| Answer::Yes),
     }
 }
@@ -58,6 +59,8 @@ fn exit_code(error: &CliError) -> ExitCode {
         CliError::Output(_) if is_broken_pipe(error) => ExitCode::SUCCESS,
         CliError::Authority(_)
         | CliError::Name(_)
+        | CliError::Orphans(_)
+        | CliError::NamesChanged
         | CliError::Output(_)
         | CliError::Input { .. }
         | CliError::NoToken

@@ -118,6 +118,7 @@ fn what_is_written_is_what_is_compiled() {
     assert_eq!(config.cache.bytes, 0);
     assert_eq!(config.threads.unwrap().get(), 2);
     assert!(config.directory.public_names);
+    assert!(config.directory.store);
     let names = &config.directory.names;
     // Ids that YAML would take for numbers keep their characters.
     for machine in ["148e1000000001", "91857310000000"] {

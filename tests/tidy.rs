@@ -23,7 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("metrics", &["macaroon", "config"]),
     ("peer", &["config"]),
     ("clock", &[]),
-    ("authority", &["macaroon", "config", "clock"]),
+    ("authority", &["macaroon", "policy", "config", "clock"]),
     (
         "authz",
         &[

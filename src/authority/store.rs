@@ -1,5 +1,6 @@
-//! The SQLite file: keys, ledger and revocations, and nothing that would let its reader sign.
+//! The SQLite file: keys, ledger, revocations and names, and nothing that would let its reader sign.
 
+mod names;
 mod schema;
 
 use std::fs::{self, OpenOptions};
@@ -11,6 +12,8 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRe
 use rusqlite::{Connection, OpenFlags, Row, ToSql, Transaction, TransactionBehavior, params};
 use thiserror::Error;
 use uuid::Uuid;
+
+pub(super) use names::StoredNames;
 
 use super::revocation::Revocation;
 use crate::macaroon::TailDigest;
@@ -28,6 +31,8 @@ pub(super) struct Store {
 pub(super) struct Contents {
     pub(super) keys: Vec<KeyRow>,
     pub(super) revocations: Vec<Revocation>,
+    /// `None` if they still have the version that is known.
+    pub(super) names: Option<StoredNames>,
 }
 
 /// A signing key as it lies in the store.
@@ -226,9 +231,11 @@ impl Store {
         self.data_version = -1;
     }
 
-    pub(super) fn contents(&mut self) -> Result<Contents, StoreError> {
+    /// `known_names` is the version of the names that need not be read again.
+    pub(super) fn contents(&mut self, known_names: Option<i64>) -> Result<Contents, StoreError> {
         self.read(|transaction| {
             Ok(Contents {
+                names: names::names(transaction, known_names)?,
                 keys: keys(transaction)?,
                 revocations: all(
                     transaction,

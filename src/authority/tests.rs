@@ -14,6 +14,8 @@ use crate::macaroon::{
     caveats_to_json,
 };
 
+use crate::policy::NameEntry;
+
 const NOW: i64 = 1_764_000_000;
 
 /// A folder with a seal key, and the configuration of a store in it.
@@ -398,6 +400,71 @@ fn what_another_process_writes_is_seen() {
     let newer = issue(&other);
     wait_until(&serving, |snapshot| verify(snapshot, &newer).is_ok());
     assert_ne!(serving.snapshot().generation, generation);
+}
+
+fn org(slug: &str, id: u64) -> NameTable {
+    let mut names = NameTable::default();
+    let slug = slug.into();
+    names.add(NameEntry::Org { slug, id }).unwrap();
+    names
+}
+
+#[test]
+fn names_are_replaced_as_a_whole_and_seen_by_others() {
+    let place = Place::new();
+    let (writer, mut reader) = (place.open(), place.open());
+    reader.follow().unwrap();
+    assert_eq!(reader.snapshot().names.org("acme"), None);
+    let before = writer.snapshot();
+    assert!(
+        writer
+            .replace_names(&before, &org("acme", u64::MAX))
+            .unwrap()
+    );
+    assert_eq!(writer.snapshot().names.org("acme"), Some(u64::MAX));
+    wait_until(&reader, |now| now.names.org("acme") == Some(u64::MAX));
+    assert_eq!(reader.snapshot().generation, 0, "no key has changed");
+
+    // Whoever started from the same names comes too late, and changes nothing.
+    assert!(!writer.replace_names(&before, &org("beta", 2)).unwrap());
+    assert!(!reader.replace_names(&before, &org("beta", 2)).unwrap());
+    assert_eq!(place.open().snapshot().names.org("acme"), Some(u64::MAX));
+    let now = reader.snapshot();
+    assert!(reader.replace_names(&now, &org("beta", 2)).unwrap());
+    wait_until(&reader, |now| now.names.org("beta") == Some(2));
+    assert_eq!(reader.snapshot().names.org("acme"), None);
+}
+
+#[test]
+fn names_are_read_again_only_when_they_change() {
+    let place = Place::new();
+    let authority = place.open();
+    let before = authority.snapshot();
+    authority.replace_names(&before, &org("acme", 1)).unwrap();
+    let first = authority.snapshot();
+    authority.rotate(NOW).unwrap();
+    let second = authority.snapshot();
+    assert_ne!(first.generation, second.generation);
+    assert!(Arc::ptr_eq(&first.names, &second.names));
+}
+
+#[test]
+fn names_that_contradict_each_other_make_the_store_unreadable() {
+    let place = Place::new();
+    let authority = place.open();
+    let before = authority.snapshot();
+    authority.replace_names(&before, &org("acme", 1)).unwrap();
+    let db = rusqlite::Connection::open(&place.config.store).unwrap();
+    db.execute(
+        "INSERT INTO directory_entry (kind, object, name, app, org) VALUES ('org', '', 'beta', 0, 1)",
+        [],
+    )
+    .unwrap();
+    let error = Authority::open(&place.config, NOW).unwrap_err();
+    assert!(
+        matches!(error, AuthorityError::Store(StoreError::Sql { .. })),
+        "{error}"
+    );
 }
 
 #[test]

@@ -26,6 +26,7 @@ struct World {
     dir: TempDir,
     authority: Authority,
     directory: Directory,
+    none: NameTable,
     env: Vec<(&'static str, String)>,
     stdin: String,
     now: Cell<i64>,
@@ -77,6 +78,7 @@ impl World {
             authority: Authority::open(&config, NOW).unwrap(),
             dir,
             directory,
+            none: NameTable::default(),
             env: vec![],
             stdin: String::new(),
             now: Cell::new(NOW),
@@ -110,7 +112,7 @@ impl World {
 
     fn dispatch(&self, line: &[&str], console: &mut Console<'_>) -> Result<Answer, CliError> {
         let cli = Cli::try_parse_from([&["usher"], line].concat())?;
-        let (authority, directory) = (&self.authority, &self.directory.view());
+        let (authority, directory) = (&self.authority, &self.directory.view(&self.none));
         let limits = &Limits::DEFAULT;
         match &cli.command {
             Command::Token(TokenCommand::Create(args)) => {
@@ -130,7 +132,10 @@ impl World {
             }
             Command::Token(offline) => return token(offline, console),
             Command::Key(command) => key::run(command, authority, console)?,
-            other @ (Command::Demo(_) | Command::Serve(_) | Command::Check(_)) => {
+            other @ (Command::Demo(_)
+            | Command::Serve(_)
+            | Command::Check(_)
+            | Command::Directory(_)) => {
                 panic!("{other:?} needs more than a store")
             }
         }

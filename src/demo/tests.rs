@@ -13,7 +13,7 @@ use crate::authz::{Authorizer, Denial, Head};
 use crate::config::{self, Config};
 use crate::directory::Directory;
 use crate::metrics::Metrics;
-use crate::policy::{AppIds, Found, Names as _};
+use crate::policy::{AppIds, Found, NameTable, Names as _};
 
 const NOW: i64 = 1_764_000_000;
 
@@ -48,7 +48,8 @@ fn the_directory_knows_what_the_upstream_plays() {
     let config = compiled(TEMPLATE, Path::new("demo.yaml"));
     assert!(config.directory.public_names);
     let directory = Directory::open(&config.directory);
-    let directory = directory.view();
+    let none = NameTable::default();
+    let directory = directory.view(&none);
     assert_eq!(directory.apps().count(), APPS.len());
     for app in &APPS {
         let (slug, org) = app.org;

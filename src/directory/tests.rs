@@ -3,9 +3,12 @@ use std::path::Path;
 use super::*;
 use crate::policy::NameEntry;
 
+fn none() -> NameTable {
+    NameTable::default()
+}
+
 fn table(yaml: &str) -> Arc<NameTable> {
-    let none = NameTable::default();
-    Arc::new(config::parse_names(yaml, Path::new("names.yaml"), &none, None).unwrap())
+    Arc::new(config::parse_names(yaml, Path::new("names.yaml"), &none(), None).unwrap())
 }
 
 fn directory(yaml: &str) -> Directory {
@@ -29,7 +32,8 @@ objects:
 #[test]
 fn everything_is_found_by_its_name_its_alias_or_its_id() {
     let directory = directory(ACME);
-    let view = directory.view();
+    let none = none();
+    let view = directory.view(&none);
     let web = AppIds { app: 7, org: 1 };
     assert_eq!(view.org("acme"), Found::Known(1));
     assert_eq!(view.org("D307G1NJ=="), Found::Known(1));
@@ -46,7 +50,8 @@ fn everything_is_found_by_its_name_its_alias_or_its_id() {
 #[test]
 fn what_is_of_another_kind_is_absent() {
     let directory = directory(ACME);
-    let view = directory.view();
+    let none = none();
+    let view = directory.view(&none);
     assert_eq!(view.org("web"), Found::Absent);
     assert_eq!(view.app("acme"), Found::Absent);
     assert_eq!(view.machine("v1"), Found::Absent);
@@ -57,8 +62,8 @@ fn what_is_of_another_kind_is_absent() {
 #[test]
 fn a_cluster_name_in_two_organizations_has_no_owner() {
     let directory = directory(ACME);
-    assert_eq!(directory.view().cluster_org("both"), Found::Absent);
-    assert_eq!(directory.view().cluster_org("other"), Found::Absent);
+    assert_eq!(directory.view(&none()).cluster_org("both"), Found::Absent);
+    assert_eq!(directory.view(&none()).cluster_org("other"), Found::Absent);
 }
 
 #[test]
@@ -66,8 +71,56 @@ fn personal_is_nobodys() {
     let mut table = NameTable::default();
     let slug = PERSONAL.into();
     table.add(NameEntry::Org { slug, id: 1 }).unwrap();
-    let directory = Directory {
-        fixed: Arc::new(table),
-    };
-    assert_eq!(directory.view().org(PERSONAL), Found::Absent);
+    let directory = Directory::open(&config::Directory {
+        names: Arc::new(table),
+        ..config::Directory::default()
+    });
+    assert_eq!(directory.view(&none()).org(PERSONAL), Found::Absent);
+}
+
+#[test]
+fn the_store_is_asked_where_the_configuration_has_nothing() {
+    let stored = "
+        orgs: [ { slug: acme, id: 99 }, { slug: gamma, id: 3 } ]
+        apps: [ { name: web, id: 77, org: acme }, { name: api, id: 9, org: gamma } ]
+        machines: [ { id: m9, app: api } ]
+        clusters: [ { name: pg, org: gamma }, { name: only, org: gamma } ]";
+    let stored = table(stored);
+    let both = Directory::open(&config::Directory {
+        names: table(ACME),
+        store: true,
+        ..config::Directory::default()
+    });
+    let view = both.view(&stored);
+    assert_eq!(view.org("acme"), Found::Known(1), "the configuration's");
+    assert_eq!(view.app("web"), Found::Known(AppIds { app: 7, org: 1 }));
+    let api = AppIds { app: 9, org: 3 };
+    assert_eq!(view.org("gamma"), Found::Known(3));
+    assert_eq!(view.app("api"), Found::Known(api));
+    assert_eq!(view.machine("m9"), Found::Known(api));
+    assert_eq!(view.cluster_org("only"), Found::Known(3));
+    assert_eq!(view.cluster_org("pg"), Found::Absent, "two have one");
+    // Where the configuration does not want the store, nothing in it is a name.
+    let fixed = directory(ACME);
+    let view = fixed.view(&stored);
+    assert_eq!(view.org("gamma"), Found::Absent);
+    assert_eq!(view.machine("m9"), Found::Absent);
+    assert_eq!(view.cluster_org("pg"), Found::Known(1));
+}
+
+#[test]
+fn a_machine_in_the_store_follows_its_app_in_the_configuration() {
+    let mut stored = NameTable::default();
+    let (id, app) = ("m2".into(), 7);
+    stored.add(NameEntry::Machine { id, app }).unwrap();
+    let (id, app) = ("lost".into(), 70);
+    stored.add(NameEntry::Machine { id, app }).unwrap();
+    let directory = Directory::open(&config::Directory {
+        names: table(ACME),
+        store: true,
+        ..config::Directory::default()
+    });
+    let view = directory.view(&stored);
+    assert_eq!(view.machine("m2"), Found::Known(AppIds { app: 7, org: 1 }));
+    assert_eq!(view.machine("lost"), Found::Absent);
 }

@@ -13,6 +13,7 @@
 mod bodies;
 mod command;
 mod credentials;
+mod directory;
 mod failures;
 mod forwarding;
 mod framing;

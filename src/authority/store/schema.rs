@@ -87,7 +87,7 @@ fn write_ahead(db: &Connection) -> rusqlite::Result<()> {
 /// A step that has been released is never edited: add another.
 ///
 /// Ids are 64-bit without a sign in tokens and with one in SQLite; they are stored bit for bit.
-const SCHEMA: [&str; 2] = [
+const SCHEMA: [&str; 3] = [
     "
 CREATE TABLE seal_check (
     only INTEGER PRIMARY KEY CHECK (only = 1),
@@ -126,6 +126,23 @@ CREATE TABLE revocation (
     "
 -- The id of the key that signed it; unknown for tokens made before this was kept.
 ALTER TABLE token ADD COLUMN key BLOB;
+",
+    "
+-- What an entry does not have is empty or 0, which is no id.
+CREATE TABLE directory_entry (
+    kind TEXT NOT NULL,
+    object TEXT NOT NULL,
+    name TEXT NOT NULL CHECK (name <> ''),
+    app INTEGER NOT NULL,
+    org INTEGER NOT NULL,
+    CHECK (app <> 0 OR org <> 0),
+    PRIMARY KEY (kind, object, name, org)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE directory_version (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    version INTEGER NOT NULL
+) STRICT;
+INSERT INTO directory_version (only, version) VALUES (1, 0);
 ",
 ];
 

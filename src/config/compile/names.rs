@@ -16,10 +16,12 @@ impl Compiler<'_> {
         let known: Vec<&str> = LISTS.into_iter().chain(SETTINGS).collect();
         let section = Section::open(node, "`directory`", &known, &LATER, self.report)?;
         let public = section.read_or("public_names", false, self.report, scalar::boolean);
+        let store = section.read_or("store", false, self.report, scalar::boolean);
         let names = names(&section, &Others::default(), self.report);
         Some(Directory {
             public_names: public?,
             names: Arc::new(names),
+            store: store?,
         })
     }
 }
@@ -49,9 +51,9 @@ impl<'a> Others<'a> {
 
 const LISTS: [&str; 6] = ["orgs", "apps", "machines", "volumes", "clusters", "objects"];
 
-const SETTINGS: [&str; 1] = ["public_names"];
+const SETTINGS: [&str; 2] = ["public_names", "store"];
 
-const LATER: [&str; 2] = ["store", "http"];
+const LATER: [&str; 1] = ["http"];
 
 fn names(section: &Section<'_>, others: &Others<'_>, report: &mut Report) -> NameTable {
     let mut names = Names {
