@@ -188,7 +188,7 @@ fn authorize(c: &mut Criterion) {
         authority.follow().unwrap();
         let authority = Arc::new(authority);
         let metrics = Arc::new(Metrics::new());
-        let directory = Arc::new(Directory::open(&config.directory));
+        let directory = Arc::new(Directory::open(&config.directory, &metrics).unwrap());
         let authorizer = Authorizer::new(config, Arc::clone(&authority), directory, metrics);
         for (token, value) in headers(&authority) {
             let mut headers = HeaderMap::new();

@@ -20,6 +20,7 @@ mod verify;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use thiserror::Error;
@@ -28,7 +29,7 @@ use uuid::Uuid;
 use crate::authority::{Authority, AuthorityError};
 use crate::config::{self, Config, ConfigError};
 use crate::demo::DemoError;
-use crate::directory::{Directory, Orphans};
+use crate::directory::{Directory, DirectoryError, Orphans, Unanswered};
 use crate::macaroon::{AttenuateError, Defect, HeaderError, JsonError};
 use crate::proxy::StartError;
 
@@ -378,7 +379,7 @@ pub fn token(command: &TokenCommand, console: &mut Console<'_>) -> Result<Answer
         TokenCommand::Create(args) => {
             let config = load(&args.config)?;
             let authority = open(&config, console)?;
-            let directory = Directory::open(&config.directory);
+            let directory = Directory::open(&config.directory, &Arc::default())?;
             create::run(
                 args,
                 &directory.view(&authority.snapshot().names),
@@ -401,7 +402,7 @@ pub fn token(command: &TokenCommand, console: &mut Console<'_>) -> Result<Answer
         TokenCommand::List(args) => {
             let config = load(&args.config)?;
             let authority = open(&config, console)?;
-            let directory = Directory::open(&config.directory);
+            let directory = Directory::open(&config.directory, &Arc::default())?;
             ledger::run(
                 args,
                 &directory.view(&authority.snapshot().names),
@@ -496,6 +497,12 @@ pub enum CliError {
     /// Two imports at once.
     #[error("another import was faster, and nothing was changed; run the command again")]
     NamesChanged,
+    /// The directory cannot be asked at all.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The directory was asked, and has not answered.
+    #[error("the directory does not answer: {0}")]
+    Unanswered(#[from] Unanswered),
     /// A name that the directory does not have.
     #[error(transparent)]
     Name(#[from] UnknownName),

@@ -24,7 +24,7 @@ use crate::policy::{NameTable, QueryKeys, Rule};
 use crate::route::RouteTable;
 
 pub use describe::describe;
-pub use directory::Directory;
+pub use directory::{Directory, HttpDirectory, LookupTemplate, OwnerAt};
 pub(crate) use file::to_json as yaml_to_json;
 pub(crate) use owned::is_owned;
 pub use problem::{ConfigError, Problem};

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use usher::authority::AuthorityError;
 use usher::cli::{self, Answer, Cli, CliError, Command, Console};
+use usher::directory::DirectoryError;
 use usher::{clock, demo};
 
 fn main() -> ExitCode {
@@ -56,8 +57,13 @@ fn exit_code(error: &CliError) -> ExitCode {
             u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
         }
         CliError::Start(error) if error.is_configuration() => ExitCode::from(78),
+        CliError::Directory(DirectoryError::Peer(_) | DirectoryError::Host { .. }) => {
+            ExitCode::from(78)
+        }
         CliError::Output(_) if is_broken_pipe(error) => ExitCode::SUCCESS,
         CliError::Authority(_)
+        | CliError::Directory(_)
+        | CliError::Unanswered(_)
         | CliError::Name(_)
         | CliError::Orphans(_)
         | CliError::NamesChanged

@@ -7,6 +7,7 @@ mod durations;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -40,6 +41,8 @@ pub struct Metrics {
     forward_failures: Family<ForwardFailure, Counter>,
     leases_ended: Family<LeaseEnded, Counter>,
     upstream_duration: Family<Upstream, Durations>,
+    lookups: Family<Outcome, Counter>,
+    lookup_duration: Durations,
     registry: Registry,
 }
 
@@ -61,6 +64,8 @@ impl Metrics {
             forward_failures: Family::default(),
             leases_ended: Family::default(),
             upstream_duration: Family::default(),
+            lookups: Family::default(),
+            lookup_duration: Durations::default(),
             registry: Registry::with_prefix("usher"),
         };
         metrics.register();
@@ -135,6 +140,16 @@ impl Metrics {
             self.upstream_duration.clone(),
         );
         to.register(
+            "directory_lookups",
+            "Names asked for over HTTP, by outcome",
+            self.lookups.clone(),
+        );
+        to.register(
+            "directory_lookup_seconds",
+            "From a question about a name to its answer",
+            self.lookup_duration.clone(),
+        );
+        to.register(
             "drain_aborted",
             "Connections cut at the end of a drain",
             self.drain_aborted.clone(),
@@ -206,6 +221,14 @@ impl Metrics {
                 code,
             })
             .inc();
+    }
+
+    /// Counts a name that was asked for over HTTP, and how long that took, if it was.
+    pub fn looked_up(&self, outcome: &'static str, took: Option<Duration>) {
+        self.lookups.get_or_create(&Outcome { outcome }).inc();
+        if let Some(took) = took {
+            self.lookup_duration.observe(took);
+        }
     }
 
     /// Counts a connection over the limit named.
@@ -297,6 +320,11 @@ struct LeaseEnded {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Refused {
     limit: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
 }
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

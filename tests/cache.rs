@@ -78,8 +78,8 @@ impl Pair {
         let authority = Arc::new(Authority::open(&with.authority, START).unwrap());
         let metrics = Arc::new(Metrics::new());
         let authorizer = |config: Arc<Config>, metrics| {
-            let directory = Arc::new(Directory::open(&config.directory));
-            Authorizer::new(config, Arc::clone(&authority), directory, metrics)
+            let directory = Directory::open(&config.directory, &metrics).unwrap();
+            Authorizer::new(config, Arc::clone(&authority), Arc::new(directory), metrics)
         };
         Self {
             cached: authorizer(with, Arc::clone(&metrics)),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 use usher::config::{self, Config, Secret};
-use usher::policy::Holder;
+use usher::policy::{Holder, LookupKind};
 use usher::route::Target;
 
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -72,7 +72,7 @@ fn five_mistakes_are_five_problems_in_the_order_of_the_file() {
 
 #[test]
 fn no_secret_is_repeated() {
-    for name in ["inline-secrets", "later-versions"] {
+    for name in ["inline-secrets", "later-versions", "lookups"] {
         let path = PathBuf::from(format!("tests/configs/bad/{name}.yaml"));
         let error = config::load(&path).unwrap_err().to_string();
         for secret in ["hunter2", "c2VjcmV0"] {
@@ -130,6 +130,19 @@ fn what_is_written_is_what_is_compiled() {
     assert_eq!(names.app("QXBwOjMwMDE"), names.app("web"));
     assert_eq!(names.object("release", "rel_1"), Some(Holder::App(3001)));
     assert_eq!(names.object("postgres", "pg-1"), Some(Holder::Org(2002)));
+    let http = config.directory.http.as_ref().unwrap();
+    assert_eq!((http.ttl.as_secs(), http.deadline.as_millis()), (20, 500));
+    assert_eq!((http.concurrency, http.kinds.len()), (4, 7));
+    assert_eq!(http.ca.as_deref(), Some(&*base.join("platform.pem")));
+    let (kind, apps) = &http.kinds[1];
+    assert_eq!(*kind, LookupKind::App);
+    assert_eq!(
+        (&*apps.server.host, apps.server.port),
+        ("api.example", 8443)
+    );
+    assert_eq!((&*apps.before, &*apps.after), ("/v1/apps/", ""));
+    let (_, machines) = &http.kinds[2];
+    assert_eq!((&*machines.before, &*machines.after), ("/m/", "/owner"));
     let list = config.routes.iter().find(|r| r.name == "machines.list");
     let names: Vec<_> = list.unwrap().query.names.iter().map(|n| &**n).collect();
     assert_eq!(names, ["metadata.*", "region", "include_leases"]);

@@ -19,7 +19,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("policy", &["macaroon", "route"]),
     // Shared state.
     ("config", &["macaroon", "route", "policy"]),
-    ("directory", &["policy", "config"]),
+    (
+        "directory",
+        &["route", "policy", "config", "metrics", "peer"],
+    ),
     ("metrics", &["macaroon", "config"]),
     ("peer", &["config"]),
     ("clock", &[]),

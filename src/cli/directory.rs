@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -76,10 +77,12 @@ pub(super) fn list(
     let snapshot = authority.snapshot();
     let entries = snapshot.names.entries();
     // The names in the store may belong to what only the configuration names.
-    let directory = Directory::open(&Configured {
+    let directory = Configured {
         store: true,
+        http: None,
         ..configured.clone()
-    });
+    };
+    let directory = Directory::open(&directory, &Arc::default())?;
     let view = directory.view(&snapshot.names);
     if args.json {
         return console.say_json(&in_json(&entries, &view));

@@ -4,26 +4,31 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::CliError;
 use crate::config::{distance, is_near};
 use crate::directory::View;
 use crate::policy::{AppIds, Names as _};
 
 /// The id of an organization.
-pub(super) fn org(directory: &View<'_>, slug: &str) -> Result<u64, UnknownName> {
-    directory.org(slug).known().ok_or_else(|| UnknownName {
+pub(super) fn org(directory: &View<'_>, slug: &str) -> Result<u64, CliError> {
+    let known = directory.settle(|directory| directory.org(slug))?;
+    let unknown = || UnknownName {
         noun: "organization",
         name: slug.to_owned(),
         near: near(slug, directory.orgs().map(|(slug, _)| slug)),
-    })
+    };
+    Ok(known.ok_or_else(unknown)?)
 }
 
 /// The ids of an app.
-pub(super) fn app(directory: &View<'_>, name: &str) -> Result<AppIds, UnknownName> {
-    directory.app(name).known().ok_or_else(|| UnknownName {
+pub(super) fn app(directory: &View<'_>, name: &str) -> Result<AppIds, CliError> {
+    let known = directory.settle(|directory| directory.app(name))?;
+    let unknown = || UnknownName {
         noun: "app",
         name: name.to_owned(),
         near: near(name, directory.apps().map(|(name, _)| name)),
-    })
+    };
+    Ok(known.ok_or_else(unknown)?)
 }
 
 /// The slug of an organization, else its id.
@@ -38,7 +43,7 @@ pub(super) fn app_name(directory: &View<'_>, id: u64) -> String {
     name.map_or_else(|| id.to_string(), str::to_owned)
 }
 
-/// A name that the configuration's directory does not have.
+/// A name that the directory does not have.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct UnknownName {
     noun: &'static str,

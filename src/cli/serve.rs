@@ -39,7 +39,7 @@ pub(crate) fn open(
     let authorizer = Authorizer::new(
         Arc::clone(&config),
         Arc::clone(&authority),
-        Arc::new(Directory::open(&config.directory)),
+        Arc::new(Directory::open(&config.directory, &metrics)?),
         Arc::clone(&metrics),
     );
     let server = Server::open(&config, Arc::new(authorizer), metrics)?;

@@ -70,10 +70,11 @@ impl World {
             orgs: [ { slug: acme, id: 2001 }, { slug: beta, id: 2002 } ]
             apps: [ { name: web, id: 3001, org: acme } ]";
         let names = config::parse_names(names, Path::new("names"), &NameTable::default(), None);
-        let directory = Directory::open(&config::Directory {
+        let directory = config::Directory {
             names: Arc::new(names.unwrap()),
             ..config::Directory::default()
-        });
+        };
+        let directory = Directory::open(&directory, &Arc::default()).unwrap();
         Self {
             authority: Authority::open(&config, NOW).unwrap(),
             dir,

@@ -2,6 +2,7 @@
 
 mod access;
 mod bounds;
+mod lookups;
 mod names;
 mod routes;
 

@@ -47,7 +47,7 @@ fn every_address_goes_to_its_own_place() {
 fn the_directory_knows_what_the_upstream_plays() {
     let config = compiled(TEMPLATE, Path::new("demo.yaml"));
     assert!(config.directory.public_names);
-    let directory = Directory::open(&config.directory);
+    let directory = Directory::open(&config.directory, &Arc::default()).unwrap();
     let none = NameTable::default();
     let directory = directory.view(&none);
     assert_eq!(directory.apps().count(), APPS.len());
@@ -86,7 +86,7 @@ fn the_tokens_may_what_the_matrix_says() {
         "wireguard",
     ];
     assert_eq!(names, kinds);
-    let directory = Arc::new(Directory::open(&config.directory));
+    let directory = Arc::new(Directory::open(&config.directory, &Arc::default()).unwrap());
     let authorizer = Authorizer::new(config, authority, directory, Arc::new(Metrics::new()));
     let status = |method: &str, target: &str, header: &str| {
         let mut headers = HeaderMap::new();

@@ -11,8 +11,12 @@ fn table(yaml: &str) -> Arc<NameTable> {
     Arc::new(config::parse_names(yaml, Path::new("names.yaml"), &none(), None).unwrap())
 }
 
+fn open(config: &config::Directory) -> Directory {
+    Directory::open(config, &Arc::default()).unwrap()
+}
+
 fn directory(yaml: &str) -> Directory {
-    Directory::open(&config::Directory {
+    open(&config::Directory {
         names: table(yaml),
         ..config::Directory::default()
     })
@@ -71,7 +75,7 @@ fn personal_is_nobodys() {
     let mut table = NameTable::default();
     let slug = PERSONAL.into();
     table.add(NameEntry::Org { slug, id: 1 }).unwrap();
-    let directory = Directory::open(&config::Directory {
+    let directory = open(&config::Directory {
         names: Arc::new(table),
         ..config::Directory::default()
     });
@@ -86,7 +90,7 @@ fn the_store_is_asked_where_the_configuration_has_nothing() {
         machines: [ { id: m9, app: api } ]
         clusters: [ { name: pg, org: gamma }, { name: only, org: gamma } ]";
     let stored = table(stored);
-    let both = Directory::open(&config::Directory {
+    let both = open(&config::Directory {
         names: table(ACME),
         store: true,
         ..config::Directory::default()
@@ -115,7 +119,7 @@ fn a_machine_in_the_store_follows_its_app_in_the_configuration() {
     stored.add(NameEntry::Machine { id, app }).unwrap();
     let (id, app) = ("lost".into(), 70);
     stored.add(NameEntry::Machine { id, app }).unwrap();
-    let directory = Directory::open(&config::Directory {
+    let directory = open(&config::Directory {
         names: table(ACME),
         store: true,
         ..config::Directory::default()

@@ -19,6 +19,7 @@ mod forwarding;
 mod framing;
 mod leases;
 mod lifecycle;
+mod lookups;
 mod matrix;
 mod observed;
 mod reference;

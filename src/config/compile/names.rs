@@ -14,14 +14,19 @@ impl Compiler<'_> {
             return Some(Directory::default());
         };
         let known: Vec<&str> = LISTS.into_iter().chain(SETTINGS).collect();
-        let section = Section::open(node, "`directory`", &known, &LATER, self.report)?;
+        let section = Section::open(node, "`directory`", &known, &[], self.report)?;
         let public = section.read_or("public_names", false, self.report, scalar::boolean);
         let store = section.read_or("store", false, self.report, scalar::boolean);
+        let http = match section.find("http") {
+            Some(node) => self.http_directory(node).map(Some),
+            None => Some(None),
+        };
         let names = names(&section, &Others::default(), self.report);
         Some(Directory {
             public_names: public?,
             names: Arc::new(names),
             store: store?,
+            http: http?,
         })
     }
 }
@@ -51,9 +56,7 @@ impl<'a> Others<'a> {
 
 const LISTS: [&str; 6] = ["orgs", "apps", "machines", "volumes", "clusters", "objects"];
 
-const SETTINGS: [&str; 2] = ["public_names", "store"];
-
-const LATER: [&str; 1] = ["http"];
+const SETTINGS: [&str; 3] = ["public_names", "store", "http"];
 
 fn names(section: &Section<'_>, others: &Others<'_>, report: &mut Report) -> NameTable {
     let mut names = Names {

@@ -100,7 +100,7 @@ impl World {
         let authorizer = Authorizer::new(
             Arc::clone(&config),
             Arc::clone(&authority),
-            Arc::new(Directory::open(&config.directory)),
+            Arc::new(Directory::open(&config.directory, &metrics).unwrap()),
             Arc::clone(&metrics),
         );
         let server = Server::open(&config, Arc::new(authorizer), metrics).unwrap();
