@@ -514,6 +514,8 @@ impl Authorizer {
             | AccessError::Disagree(..)
             | AccessError::NoCommand
             | AccessError::TooMany
+            | AccessError::NotASubject(_)
+            | AccessError::OtherSubject(..)
             | AccessError::UndeclaredKey(_) => Denial::BadField(text.into()),
         }
     }

@@ -33,7 +33,7 @@ pub enum Rule {
 }
 
 /// One or more access templates, of which at least one always applies.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Accesses(Vec<AccessTemplate>);
 
 /// An access that a request asks for, with the parts that each token fills in by itself.
@@ -85,6 +85,21 @@ impl Rule {
         match self {
             Self::Accesses(Accesses(templates)) => templates,
             Self::Public | Self::Authenticated | Self::User | Self::Denied => &[],
+        }
+    }
+
+    /// Whether both ask for the same of every request that has the same captures.
+    pub fn asks_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Accesses(one), Self::Accesses(two)) => one == two,
+            (Self::Public, Self::Public)
+            | (Self::Authenticated, Self::Authenticated)
+            | (Self::User, Self::User)
+            | (Self::Denied, Self::Denied) => true,
+            (
+                Self::Public | Self::Authenticated | Self::User | Self::Denied | Self::Accesses(_),
+                _,
+            ) => false,
         }
     }
 
@@ -230,6 +245,14 @@ pub enum AccessError {
     /// A field is outside the alphabet of names and ids.
     #[error("{0} is not made of letters, digits, `_` and `-`")]
     NotAnId(Field),
+    /// A subject that could be split in two ways.
+    #[error(
+        "{0} is not made of words of letters, digits, `_` and `-`, `*` or `%3E`, with dots between them"
+    )]
+    NotASubject(Field),
+    /// A subject of something else.
+    #[error("{0} does not begin with `{1}`")]
+    OtherSubject(Field, Box<str>),
     /// A field of the body is no text.
     #[error("{0} is not a text")]
     NotText(Field),

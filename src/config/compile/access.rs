@@ -30,7 +30,7 @@ impl Site<'_> {
     fn places(&self) -> &'static [&'static str] {
         match self.graphql {
             true => &["arg", "else"],
-            false => &["query", "header", "body", "basic", "else"],
+            false => &["query", "word", "first", "header", "body", "basic", "else"],
         }
     }
 

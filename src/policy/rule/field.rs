@@ -40,6 +40,15 @@ pub enum Source {
     },
     /// A query key.
     Query(Box<str>),
+    /// One word of a subject in a query key. Zero where it is `*` or missing, or behind a `>`.
+    Word {
+        /// The query key.
+        key: Box<str>,
+        /// What the subject begins with.
+        first: Box<str>,
+        /// Which word, from 1.
+        index: usize,
+    },
     /// A request header.
     Header(HeaderName),
     /// A text in the JSON body, or among the arguments of a GraphQL field. `null` is absent.
@@ -205,6 +214,7 @@ impl Value {
             Source::Capture { .. }
             | Source::Host { .. }
             | Source::Query(_)
+            | Source::Word { .. }
             | Source::Header(_)
             | Source::Body(_)
             | Source::BasicUser
@@ -216,6 +226,7 @@ impl Value {
     fn fixed(&self) -> impl Iterator<Item = &Fixed> {
         let fixed = self.sources().filter_map(|source| match source {
             Source::Fixed(fixed) => Some(fixed),
+            Source::Word { .. } => Some(&Fixed::Zero),
             Source::Capture { .. }
             | Source::Host { .. }
             | Source::Query(_)
@@ -241,7 +252,7 @@ impl From<Source> for Value {
 }
 
 impl Source {
-    /// What stands there, if it is a name or an id.
+    /// What stands there, if it is a name or an id; of a subject it may be zero.
     fn find<'a>(&'a self, fields: &Fields<'a>) -> Result<Option<&'a str>, AccessError> {
         let found = match self {
             Self::Fixed(fixed) => return Ok(Some(fixed.as_str())),
@@ -250,6 +261,11 @@ impl Source {
             Self::Capture { index, .. } => fields.captures.value(*index),
             Self::Host { index, .. } => fields.host.value(*index),
             Self::Query(key) => query_value(fields, key)?,
+            Self::Word { key, first, index } => {
+                return query_value(fields, key)?
+                    .map(|subject| word(subject, first, *index, key))
+                    .transpose();
+            }
             Self::Header(name) => header_value(fields, name)?,
             Self::Body(pointer) => body_text(fields, pointer)?,
             Self::BasicUser => fields.basic_user,
@@ -273,7 +289,7 @@ impl Source {
             Self::Fixed(_) | Self::Peer => None,
             Self::Capture { name, .. } => Some(Field::Path(name.clone())),
             Self::Host { name, .. } => Some(Field::Host(name.clone())),
-            Self::Query(key) => Some(Field::Query(key.clone())),
+            Self::Query(key) | Self::Word { key, .. } => Some(Field::Query(key.clone())),
             Self::Header(name) => Some(Field::Header(name.clone())),
             Self::Body(pointer) => Some(Field::Body(pointer.clone())),
             Self::BasicUser => Some(Field::BasicUser),
@@ -394,6 +410,39 @@ impl fmt::Display for Field {
             Self::Element => f.write_str("an element of a list in the body"),
         }
     }
+}
+
+/// One word of a subject: `logs.web.ams.148e`, `logs.web.>`.
+///
+/// Wildcards may be encoded, since no target can hold a `>`. Nothing else may: an encoded dot
+/// would be another number of words to whoever decodes it.
+fn word<'a>(
+    subject: &'a str,
+    first: &str,
+    index: usize,
+    key: &str,
+) -> Result<&'a str, AccessError> {
+    let field = || Field::Query(key.into());
+    let rest = |word: &str| word.eq_ignore_ascii_case("%3e");
+    let any = |word: &str| word == "*" || word.eq_ignore_ascii_case("%2a") || rest(word);
+    if !subject
+        .split('.')
+        .all(|word| Alphabet::Id.accepts(word) || any(word))
+    {
+        return Err(AccessError::NotASubject(field()));
+    }
+    for (word, at) in subject.split('.').zip(1..) {
+        if at == 1 && word != first {
+            return Err(AccessError::OtherSubject(field(), first.into()));
+        }
+        if rest(word) {
+            break;
+        }
+        if at == index && !any(word) {
+            return Ok(word);
+        }
+    }
+    Ok("")
 }
 
 fn query_value<'a>(fields: &Fields<'a>, key: &str) -> Result<Option<&'a str>, AccessError> {

@@ -11,7 +11,7 @@ use crate::policy::body::CommandKeys;
 use crate::policy::names::{AppIds, Found, LookupKind, Names, Noun, Owner, PERSONAL};
 
 /// One access, as far as it does not depend on the request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessTemplate {
     /// Left out of the request's accesses where this does not hold.
     pub when: Option<Condition>,
@@ -135,7 +135,7 @@ impl AccessTemplate {
         });
         let sources = self.values().flat_map(|(_, value)| value.sources());
         let keys = sources.filter_map(|source| {
-            if let Source::Query(key) = source {
+            if let Source::Query(key) | Source::Word { key, .. } = source {
                 Some(&**key)
             } else {
                 None

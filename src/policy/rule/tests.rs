@@ -835,3 +835,70 @@ fn a_name_that_has_to_be_asked_about_stops_the_request() {
     let expected = One::Err(lookup(LookupKind::Machine));
     check(machine, &["web", "slow"], "/", &[], expected);
 }
+
+#[test]
+fn a_word_of_a_subject_is_a_name_or_zero() {
+    let word = |index| -> Value {
+        let (key, first) = ("subject".into(), "logs".into());
+        Source::Word { key, first, index }.into()
+    };
+    let mut template = read(Org::Owner);
+    template.app = named(word(2));
+    template.machine = Some(word(4));
+    template.org = Org::Slug(Value::text("acme"));
+    let accesses = Accesses::new(vec![template]).unwrap();
+    let find = |query: &str| {
+        let target = format!("/?{query}");
+        let target = Target::parse(&target).unwrap();
+        let headers = HeaderMap::new();
+        let fields = Fields::new(Captures::default(), target.query(), &headers);
+        let asked = accesses.of(&fields, &World)?;
+        let access = &asked[0].access;
+        Ok((access.app.unwrap(), access.machine.unwrap().to_owned()))
+    };
+    for (subject, app, machine) in [
+        ("logs.web.ams.m1", 3001, "m1"),
+        ("logs.web.*.m1", 3001, "m1"),
+        ("logs.web.%2A.m1.more", 3001, "m1"),
+        ("logs.web.ams.*", 3001, ""),
+        ("logs.web.ams", 3001, ""),
+        ("logs.web.%3E", 3001, ""),
+        ("logs.web.%3e.m1", 3001, ""),
+        ("logs.%3e.ams.m1", 0, ""),
+        ("logs.*.ams", 0, ""),
+        ("logs", 0, ""),
+    ] {
+        let found = find(&format!("subject={subject}"));
+        assert_eq!(found, Ok((app, machine.to_owned())), "{subject}");
+    }
+    let field = || Field::Query("subject".into());
+    for (query, error) in [
+        ("", AccessError::Missing(field())),
+        ("subject=", AccessError::NotASubject(field())),
+        ("subject=logs..web", AccessError::NotASubject(field())),
+        (
+            "subject=logs.web%2Eams.m1",
+            AccessError::NotASubject(field()),
+        ),
+        ("subject=logs.we*", AccessError::NotASubject(field())),
+        (
+            "subject=trace.web",
+            AccessError::OtherSubject(field(), "logs".into()),
+        ),
+        (
+            "subject=*.web",
+            AccessError::OtherSubject(field(), "logs".into()),
+        ),
+        (
+            "subject=%3E",
+            AccessError::OtherSubject(field(), "logs".into()),
+        ),
+        ("subject=logs.nobody", AccessError::UnknownName(Noun::App)),
+        (
+            "subject=logs.web&subject=logs.web",
+            AccessError::Repeated(field()),
+        ),
+    ] {
+        assert_eq!(find(query), Err(error), "{query}");
+    }
+}

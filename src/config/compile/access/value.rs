@@ -91,7 +91,11 @@ fn source(
     let section = Section::open(node, "a field of an access", site.places(), &[], report)?;
     let mut found = Vec::new();
     if let Some(node) = section.find("query") {
-        found.push(read(node, report, query_key).map(|key| vec![Source::Query(key)]));
+        let key = read(node, report, query_key);
+        found.push(match section.find("word") {
+            None => key.map(|key| vec![Source::Query(key)]),
+            Some(_) => word(key, &section, report).map(|word| vec![word]),
+        });
     }
     if let Some(node) = section.find("header") {
         found.push(read(node, report, header).map(|name| vec![Source::Header(name)]));
@@ -109,6 +113,15 @@ fn source(
         let pointers = pointers(node, report);
         found.push(pointers.map(|all| all.into_iter().map(Source::Body).collect()));
     }
+    let is_word = section.find("query").and(section.find("word")).is_some();
+    if let Some(node) = section.find("word").or(section.find("first"))
+        && !is_word
+    {
+        let fault = Fault::new("`word` and `first` say which part of a query key is meant");
+        let hint = "write `{ query: subject, word: 2, first: logs }`";
+        report.error(node.id, fault.hint(hint));
+        return None;
+    }
     let otherwise = match section.find("else") {
         Some(node) => read(node, report, |text| Ok(fixed(text))).map(Some),
         None => Some(None),
@@ -122,6 +135,24 @@ fn source(
         return None;
     };
     Some((sources?, otherwise?))
+}
+
+/// `{ query: subject, word: 2, first: logs }`.
+fn word(key: Option<Box<str>>, section: &Section<'_>, report: &mut Report) -> Option<Source> {
+    let index = section.read("word", report, |text| match text.parse() {
+        // The first one is given.
+        Ok(index @ 2..=16) => Ok(index),
+        Ok(_) | Err(_) => Err(Fault::new("`word` is a number from 2 to 16")),
+    });
+    let first = section.read("first", report, |text| match Alphabet::Id.accepts(text) {
+        true => Ok(text.into()),
+        false => Err(Fault::new(format!("`{text}` is no word of a subject"))),
+    });
+    Some(Source::Word {
+        key: key?,
+        first: first?,
+        index: index?,
+    })
 }
 
 /// Something that has an owner: `"{app}"` or another value for an app; `{ volume: "{id}" }`, or
