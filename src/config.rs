@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::macaroon::Limits;
 use crate::policy::{NameTable, QueryKeys, Rule};
-use crate::route::RouteTable;
+use crate::route::{RouteTable, Shadow};
 
 pub use describe::describe;
 pub use directory::{Directory, HttpDirectory, LookupTemplate, OwnerAt};
@@ -197,6 +197,18 @@ pub struct Route {
     pub basic: bool,
     /// Bytes of a body that the rule reads, inclusive.
     pub body_limit: usize,
+}
+
+/// Every route that takes requests from a more general one, where that makes a difference: what is
+/// forwarded to the same place on the same terms may as well be two routes.
+fn shadows(table: &RouteTable, routes: &[Route]) -> Vec<Shadow> {
+    let differs = |shadow: &Shadow| {
+        let (one, two) = (routes.get(shadow.specific), routes.get(shadow.general));
+        one.zip(two).is_none_or(|(one, two)| {
+            one.upstream != two.upstream || one.basic != two.basic || !one.rule.asks_like(&two.rule)
+        })
+    };
+    table.shadows().into_iter().filter(differs).collect()
 }
 
 /// Bounds on connections and request heads, each inclusive.

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::{Config, Route};
+use super::{Config, Route, shadows};
 use crate::policy::{
     AccessTemplate, App, Condition, Fixed, Items, LookupKind, Org, Other, Owned, Place, Rule,
     Source, Value,
@@ -21,7 +21,7 @@ pub fn describe(config: &Config) -> String {
     }
     let mut text = align(&rows);
     let name = |index: usize| config.routes.get(index).map_or("?", |r| r.name.as_str());
-    for shadow in config.table.shadows() {
+    for shadow in shadows(&config.table, &config.routes) {
         let (general, specific) = (name(shadow.general), name(shadow.specific));
         text += &format!(
             "warning: {general} never sees what {specific} takes, for example {}\n",
@@ -153,6 +153,7 @@ fn place(source: &Source) -> String {
         Source::Fixed(fixed) => fixed_words(fixed).to_owned(),
         Source::Capture { name, .. } | Source::Host { name, .. } => format!("{{{name}}}"),
         Source::Query(key) => format!("?{key}"),
+        Source::Word { key, index, .. } => format!("?{key}.{index}"),
         Source::Header(name) => format!("header:{name}"),
         Source::Body(pointer) => format!("body:{pointer}"),
         Source::BasicUser => "basic:user".to_owned(),

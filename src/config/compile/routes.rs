@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::access::{self, Site};
 use super::{Node, NodeId, Report, Section, Value, items, read, scalar, text};
-use crate::config::Route;
 use crate::config::problem::Fault;
 use crate::config::section::{all, one_or_more};
+use crate::config::{Route, shadows};
 use crate::policy::{QueryKeys, Rule};
 use crate::route::{Alphabet, HostPattern, Overlap, Pattern, RouteSpec, RouteTable, Shadow};
 
@@ -46,7 +46,7 @@ pub(super) fn routes(
             return None;
         }
     };
-    for shadow in table.shadows() {
+    for shadow in shadows(&table, &routes) {
         warn_shadow(&shadow, &places, report);
     }
     complete.then_some((table, routes))
