@@ -155,8 +155,8 @@ impl Kind {
         match text.as_bytes().first() {
             Some(b'a') if *name == header::AUTHORIZATION => Self::Credential,
             Some(b'p') if *name == header::PROXY_AUTHORIZATION => Self::Credential,
-            Some(b'x' | b'f' | b'c' | b'r' | b't') if is_owned(text) => Self::Owned,
             Some(b'h' | b'e') if PER_HOP_IN_REQUESTS.contains(name) => Self::HopByHop,
+            Some(_) if is_owned(text) => Self::Owned,
             Some(_) if is_hop_by_hop(name) => Self::HopByHop,
             Some(_) | None => Self::EndToEnd,
         }
@@ -384,6 +384,12 @@ mod tests {
             "fly-src",
             "fly-src-signature",
             "fly-client-ip",
+            "fly-forwarded-proto",
+            "client-cert",
+            "x-envoy-external-address",
+            "x-accel-mapping",
+            "x-host",
+            "proxy",
         ] {
             let out = forwarded(&[("accept", "*/*"), (name, "v")]);
             assert_eq!(out, Ok(vec!["accept: */*".to_owned()]), "{name}");
