@@ -8,6 +8,7 @@ mod compile;
 mod describe;
 mod directory;
 mod file;
+mod network;
 mod owned;
 mod problem;
 mod scalar;
@@ -26,6 +27,7 @@ use crate::route::{RouteTable, Shadow};
 pub use describe::describe;
 pub use directory::{Directory, HttpDirectory, LookupTemplate, OwnerAt};
 pub(crate) use file::to_json as yaml_to_json;
+pub use network::Network;
 pub(crate) use owned::is_owned;
 pub use problem::{ConfigError, Problem};
 pub(crate) use problem::{distance, is_near};
@@ -71,6 +73,8 @@ pub struct Config {
     pub directory: Directory,
     /// Where permitted requests go; indexed by [`Route::upstream`].
     pub upstreams: Vec<Upstream>,
+    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; others' are replaced.
+    pub trusted_proxies: Vec<Network>,
     /// Patterns to indices into `routes`.
     pub table: RouteTable,
     /// What each route asks for and where it leads.

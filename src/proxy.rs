@@ -11,6 +11,7 @@
 
 mod admission;
 mod body;
+mod client;
 mod connection;
 mod deadline;
 mod decide;
@@ -53,7 +54,7 @@ use self::upstream::UpstreamPlan;
 use self::worker::{Bound, RouteEntry, Shared};
 use crate::admin::{Admin, Readiness};
 use crate::authz::Authorizer;
-use crate::config::{Config, ConnectionLimits, Listener, Timeouts, Upstream};
+use crate::config::{Config, ConnectionLimits, Listener, Network, Timeouts, Upstream};
 use crate::metrics::Metrics;
 use crate::peer::{self, PeerError};
 use crate::shutdown::Shutdown;
@@ -95,6 +96,7 @@ impl Server {
                 })
                 .collect(),
             limits: config.limits,
+            trusted_proxies: &config.trusted_proxies,
             timeouts: config.timeouts,
             threads: config.threads,
         };
@@ -140,6 +142,7 @@ impl Server {
             limits: plan.limits,
             timeouts: plan.timeouts,
             admission: Admission::new(&plan.limits),
+            trusted_proxies: plan.trusted_proxies.to_vec(),
             process: getrandom::u64()?,
         };
         Ok(Self {
@@ -247,6 +250,7 @@ struct Plan<'a> {
     upstreams: &'a [Upstream],
     routes: Vec<RoutePlan<'a>>,
     limits: ConnectionLimits,
+    trusted_proxies: &'a [Network],
     timeouts: Timeouts,
     threads: Option<NonZeroUsize>,
 }

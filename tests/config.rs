@@ -113,6 +113,8 @@ fn what_is_written_is_what_is_compiled() {
     assert_eq!(config.upstreams[0].urls[1].host, "fdaa::3");
     assert_eq!(config.upstreams[0].urls[1].port, 8443);
     assert_eq!(config.token_limits.depth, 0);
+    let proxies = &config.trusted_proxies;
+    assert!(proxies.len() == 3 && proxies[1].contains("10.1.2.3".parse().unwrap()));
     assert_eq!(config.limits.headers, 64);
     assert_eq!(config.timeouts.connect.as_millis(), 300);
     assert_eq!(config.cache.bytes, 0);

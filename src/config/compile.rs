@@ -17,7 +17,8 @@ use crate::policy::NameTable;
 pub(super) use names::Others;
 
 use super::{
-    Authority, Config, Credential, Listener, Protocol, Secret, ThirdParty, TlsIdentity, Upstream,
+    Authority, Config, Credential, Listener, Network, Protocol, Secret, ThirdParty, TlsIdentity,
+    Upstream,
 };
 
 /// Compiles the text of the file at `path`; the second part of the answer are warnings.
@@ -95,6 +96,7 @@ impl Compiler<'_> {
         let timeouts = bounds::timeouts(&section, self.report);
         let cache = bounds::cache(&section, self.report);
         let threads = bounds::threads(&section, self.report);
+        let trusted_proxies = self.trusted_proxies(&section);
         let (table, routes) = routes?;
         let (limits, token_limits) = limits?;
         Some(Config {
@@ -103,6 +105,7 @@ impl Compiler<'_> {
             authority: authority?,
             directory: directory?,
             upstreams: upstreams?,
+            trusted_proxies: trusted_proxies?,
             table,
             routes,
             token_limits,
@@ -152,6 +155,15 @@ impl Compiler<'_> {
             certificate: certificate?,
             key: key?,
         })
+    }
+
+    /// None by default: whoever connects is the client.
+    fn trusted_proxies(&mut self, root: &Section<'_>) -> Option<Vec<Network>> {
+        let Some(node) = root.find("trusted_proxies") else {
+            return Some(Vec::new());
+        };
+        let nodes = items(node, "`trusted_proxies`", self.report)?;
+        all(nodes, |node| read(node, self.report, scalar::network))
     }
 
     fn admin(&mut self, root: &Section<'_>) -> Option<Option<std::net::SocketAddr>> {
@@ -320,13 +332,14 @@ impl Compiler<'_> {
     }
 }
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "listeners",
     "admin",
     "authority",
     "directory",
     "hosts",
     "upstreams",
+    "trusted_proxies",
     "routes",
     "limits",
     "timeouts",

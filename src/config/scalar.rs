@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::Method;
 use http::uri::{Authority, Scheme, Uri};
 
-use super::UpstreamUrl;
 use super::problem::Fault;
+use super::{Network, UpstreamUrl};
 use crate::route::Alphabet;
 
 /// A duration with its unit: `500ms`, `30s`, `5m`, `1h`, `7d`. Not zero.
@@ -95,6 +95,19 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Fault> {
         Fault::new(format!("`{text}` is no address with a port"))
             .hint("write `127.0.0.1:8080`, `[::1]:8080`, or `0.0.0.0:8080` for every interface")
     })
+}
+
+/// The addresses of proxies that are trusted.
+pub(super) fn network(text: &str) -> Result<Network, Fault> {
+    match Network::parse(text) {
+        Some(network) if network.is_everything() => Err(Fault::new(format!(
+            "`{text}` would have every client trusted"
+        ))
+        .hint("name the proxies that connect to usher")),
+        Some(network) => Ok(network),
+        None => Err(Fault::new(format!("`{text}` is no address and no network"))
+            .hint("write `192.0.2.7`, `10.0.0.0/8` or `fd00::/8`, with zeros behind the prefix")),
+    }
 }
 
 /// Text that a person chose and that is safe in a label: a name of a route or of an upstream.

@@ -2,13 +2,13 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Request};
+use http::Request;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::body::RequestBody;
+use super::client::Client;
 use super::deadline::Deadline;
 use super::guard::Guard;
 use super::preface::{self, Ahead, Version};
@@ -37,16 +38,8 @@ use crate::config::ConnectionLimits;
 pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
     pub(super) pulse: Rc<Pulse>,
-    /// The client's address, for `X-Forwarded-For`.
-    pub(super) peer: HeaderValue,
-    tls: bool,
-}
-
-impl Connection {
-    /// For `X-Forwarded-Proto`.
-    pub(super) fn scheme(&self) -> HeaderValue {
-        HeaderValue::from_static(if self.tls { "https" } else { "http" })
-    }
+    /// For `X-Forwarded-For` and `X-Forwarded-Proto`.
+    pub(super) client: Client,
 }
 
 /// Serves a connection until it ends, from either side.
@@ -64,8 +57,7 @@ pub(super) async fn serve(
     let connection = Rc::new(Connection {
         worker: Rc::clone(&worker),
         pulse: Rc::clone(&pulse),
-        peer: address_header(peer.ip()),
-        tls: encrypted,
+        client: Client::new(peer.ip(), encrypted, &worker.shared.trusted_proxies),
     });
     let service = service_fn(move |request: Request<Incoming>| {
         let begun = turn::read();
@@ -270,12 +262,6 @@ impl Protocols {
             .keep_alive_timeout(PING_TIMEOUT);
         Self { http1, http2 }
     }
-}
-
-/// An address as a header value; addresses mapped into IPv6 as what they are.
-fn address_header(ip: IpAddr) -> HeaderValue {
-    HeaderValue::from_str(&ip.to_canonical().to_string())
-        .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
 /// The smallest read buffer that hyper accepts.

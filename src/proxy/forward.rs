@@ -9,6 +9,7 @@ use thiserror::Error;
 use uuid::fmt::Hyphenated;
 
 use super::body::{Link, RequestBody, Stage, Upload, UpstreamBody};
+use super::client::{FORWARDED_FOR, FORWARDED_PROTO};
 use super::connection::Connection;
 use super::decision::DecisionId;
 use super::headers::{self, Sieve};
@@ -128,6 +129,8 @@ async fn exchange(
     let mut request = request;
     let version = request.version();
     let upload = request.body().upload();
+    let trusted = &connection.worker.shared.trusted_proxies;
+    let (address, scheme) = connection.client.of(request.headers(), trusted);
     let line = sieve.apply(request.headers_mut());
     // The host that the client asked for, which has been judged to be one.
     let host = line.or_else(|| {
@@ -136,8 +139,8 @@ async fn exchange(
     });
     let headers = request.headers_mut();
     identify(headers, permit.identity(), decision);
-    headers.insert(FORWARDED_FOR, connection.peer.clone());
-    headers.insert(FORWARDED_PROTO, connection.scheme());
+    headers.insert(FORWARDED_FOR, address);
+    headers.insert(FORWARDED_PROTO, scheme);
     if let Some(host) = host {
         headers.insert(FORWARDED_HOST, host);
     }
@@ -210,6 +213,4 @@ const APP: HeaderName = HeaderName::from_static("x-usher-app");
 const CLUSTER: HeaderName = HeaderName::from_static("x-usher-cluster");
 const USER: HeaderName = HeaderName::from_static("x-usher-user");
 const DECISION: HeaderName = HeaderName::from_static("x-usher-decision");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

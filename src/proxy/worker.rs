@@ -22,7 +22,7 @@ use super::decision::DecisionIds;
 use super::lease::{self, Leases};
 use super::listener;
 use super::upstream::{Upstream, UpstreamPlan};
-use crate::config::{ConnectionLimits, Timeouts};
+use crate::config::{ConnectionLimits, Network, Timeouts};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::shutdown::Shutdown;
 
@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) limits: ConnectionLimits,
     pub(super) timeouts: Timeouts,
     pub(super) admission: Admission,
+    /// Whose word about the client counts.
+    pub(super) trusted_proxies: Vec<Network>,
     /// Random, so that decision ids of two runs differ.
     pub(super) process: u64,
 }

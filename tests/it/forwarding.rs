@@ -100,6 +100,41 @@ fn an_attestation_of_a_stranger_names_no_user() {
 }
 
 #[test]
+fn only_a_trusted_peer_says_who_is_behind_it() {
+    let claims = "x-forwarded-for: 6.6.6.6, 192.0.2.1\r\nX-Forwarded-Proto: https\r\n\
+         x-forwarded-host: other.test\r\nforwarded: for=6.6.6.6\r\nx-real-ip: 6.6.6.6\r\n";
+    for (trusted, address, scheme) in [
+        ("", "127.0.0.1", "http"),
+        ("trusted_proxies: []", "127.0.0.1", "http"),
+        (
+            "trusted_proxies: [ 10.0.0.0/8, fd00::/8 ]",
+            "127.0.0.1",
+            "http",
+        ),
+        ("trusted_proxies: [ 127.0.0.0/8 ]", "192.0.2.1", "https"),
+        (
+            "trusted_proxies: [ 127.0.0.1, 192.0.2.0/24 ]",
+            "6.6.6.6",
+            "https",
+        ),
+    ] {
+        let upstream = Recorder::ok();
+        let usher = World::before(upstream.address).and(trusted).start();
+        let token = usher.credential(&DEPLOY);
+        let answer = usher.ask_with("GET /v1/apps/web", Some(&token), claims);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let seen = upstream.last();
+        assert_eq!(seen.line("x-forwarded-for"), Some(address), "{trusted}");
+        assert_eq!(seen.line("x-forwarded-proto"), Some(scheme), "{trusted}");
+        // The host that was judged is the one that is told, whoever asks.
+        assert_eq!(seen.line("x-forwarded-host"), Some("usher.test"));
+        let once = |name: &str| names(&seen).iter().filter(|n| *n == name).count();
+        assert_eq!((once("x-forwarded-for"), once("x-forwarded-proto")), (1, 1));
+        assert_eq!((once("forwarded"), once("x-real-ip")), (0, 0), "{trusted}");
+    }
+}
+
+#[test]
 fn names_that_could_pass_for_ours_are_refused() {
     let upstream = Recorder::ok();
     let usher = World::before(upstream.address).start();

@@ -141,6 +141,7 @@ impl Edge {
                 })
                 .into(),
             limits,
+            trusted_proxies: &[],
             timeouts,
             threads: std::num::NonZeroUsize::new(1),
         };
