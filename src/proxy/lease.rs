@@ -193,3 +193,6 @@ pub(super) async fn look_after(leases: Rc<Leases>) {
 /// and a revocation is known at most 200 ms after it was written, so that either ends a lease
 /// within half a second.
 const TICK: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests;
