@@ -226,7 +226,10 @@ impl Client {
         match fate {
             Fate::Expires => {}
             Fate::Revoked => {
-                self.issuer.revoke(&token);
+                let issuer = Arc::clone(&self.issuer);
+                // It writes to a disk, which must not make the other clients late.
+                let revoke = tokio::task::spawn_blocking(move || issuer.revoke(&token));
+                revoke.await.unwrap();
                 due = UNIX_EPOCH + UNIX_EPOCH.elapsed().unwrap();
             }
             Fate::Left => {
