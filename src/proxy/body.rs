@@ -268,6 +268,9 @@ impl ResponseBody {
             body.link.finish();
             Source::Empty
         } else {
+            if let Some(tenure) = &body.tenure {
+                tenure.hurries(in_flight.reader());
+            }
             Source::Upstream(body)
         };
         Self { source, in_flight }
@@ -338,17 +341,12 @@ impl UpstreamBody {
         let Some(tenure) = &self.tenure else {
             return Ok(self.poll_frame(cx));
         };
-        // Before the upstream is asked, which may never have to be waited for.
-        if let Some(end) = tenure.ended() {
-            return Err(end);
+        // Before the upstream is asked, which may never have to be waited for; and to be woken
+        // even then, because the client may not ask again.
+        match tenure.poll_ended(cx) {
+            Poll::Ready(end) => Err(end),
+            Poll::Pending => Ok(self.poll_frame(cx)),
         }
-        let polled = self.poll_frame(cx);
-        if polled.is_pending()
-            && let Some(Poll::Ready(end)) = self.tenure.as_ref().map(|t| t.poll_ended(cx))
-        {
-            return Err(end);
-        }
-        Ok(polled)
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> NextFrame {

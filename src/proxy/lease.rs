@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::decide::Decider;
+use super::pulse::Reader;
 use crate::authz::{Lease, LeaseEnd, Review};
 use crate::clock;
 
@@ -38,10 +39,19 @@ struct Table {
 enum Place {
     /// Taken by nobody; the next of the free places.
     Free(Option<usize>),
-    /// Lasts. Somebody who waits for its end is woken.
-    Lasting(Lease, Option<Waker>),
+    /// Lasts; with whom to tell of its end.
+    Lasting(Lease, Told),
     /// Has ended, and its watch has not been dropped yet.
     Ended(LeaseEnd),
+}
+
+/// Who is told of the end of a lease.
+#[derive(Debug, Default)]
+struct Told {
+    /// Waits for it.
+    waker: Option<Waker>,
+    /// Is handed parts of a response, and may not ask for the next one.
+    reader: Option<Reader>,
 }
 
 /// A lease in the table. It tells the end of the lease; dropping it takes the lease out.
@@ -85,9 +95,16 @@ impl Leases {
     /// Looks for leases that have ended at `now`, and wakes whoever waits for them.
     fn review(&self, now: i64) {
         if let Some(review) = self.decider.review(now) {
-            // Woken after the table is free again: a waker is code of somebody else.
-            let woken = self.table.borrow_mut().review(review);
-            woken.into_iter().for_each(Waker::wake);
+            // Told after the table is free again: a waker is code of somebody else.
+            let told = self.table.borrow_mut().review(review);
+            for Told { waker, reader } in told {
+                if let Some(reader) = reader {
+                    reader.hurry(Instant::now() + GRACE);
+                }
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
         }
     }
 }
@@ -97,7 +114,7 @@ impl Table {
         let place = match stands {
             Ok(()) => {
                 self.earliest = self.earliest.min(lease.not_after());
-                Place::Lasting(lease, None)
+                Place::Lasting(lease, Told::default())
             }
             Err(end) => Place::Ended(end),
         };
@@ -120,27 +137,27 @@ impl Table {
         }
     }
 
-    /// Ends what has ended; returns who is to be woken.
-    fn review(&mut self, review: Review) -> Vec<Waker> {
-        let mut woken = Vec::new();
+    /// Ends what has ended; returns who is to be told.
+    fn review(&mut self, review: Review) -> Vec<Told> {
+        let mut ended = Vec::new();
         let changed = self.last.as_ref().is_none_or(|last| review.differs(last));
         if changed || review.now() > self.earliest {
             self.earliest = i64::MAX;
             for place in &mut self.places {
-                let Place::Lasting(lease, waker) = place else {
+                let Place::Lasting(lease, told) = place else {
                     continue;
                 };
                 match lease.check(&review) {
                     Ok(()) => self.earliest = self.earliest.min(lease.not_after()),
                     Err(end) => {
-                        woken.extend(waker.take());
+                        ended.push(std::mem::take(told));
                         *place = Place::Ended(end);
                     }
                 }
             }
         }
         self.last = Some(review);
-        woken
+        ended
     }
 }
 
@@ -148,12 +165,10 @@ impl LeaseWatch {
     /// Ready once the lease has ended, and ever after.
     pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<LeaseEnd> {
         match self.leases.table.borrow_mut().places.get_mut(self.place) {
-            Some(Place::Lasting(_, waker)) => {
-                if !waker
-                    .as_ref()
-                    .is_some_and(|kept| kept.will_wake(cx.waker()))
-                {
-                    *waker = Some(cx.waker().clone());
+            Some(Place::Lasting(_, told)) => {
+                let kept = told.waker.as_ref();
+                if !kept.is_some_and(|kept| kept.will_wake(cx.waker())) {
+                    told.waker = Some(cx.waker().clone());
                 }
                 Poll::Pending
             }
@@ -169,6 +184,17 @@ impl LeaseWatch {
             Some(Place::Lasting(_, _)) => None,
             Some(Place::Ended(end)) => Some(*end),
             Some(Place::Free(_)) | None => Some(LeaseEnd::Unavailable),
+        }
+    }
+
+    /// Hurries this reader when the lease ends. A response is looked at between two parts, and a
+    /// client that does not ask for the next could keep its connection for as long as a stream
+    /// may be silent.
+    pub(super) fn hurries(&self, reader: Reader) {
+        if let Some(Place::Lasting(_, told)) =
+            self.leases.table.borrow_mut().places.get_mut(self.place)
+        {
+            told.reader = Some(reader);
         }
     }
 }
@@ -193,6 +219,9 @@ pub(super) async fn look_after(leases: Rc<Leases>) {
 /// and a revocation is known at most 200 ms after it was written, so that either ends a lease
 /// within half a second.
 const TICK: Duration = Duration::from_millis(250);
+
+/// How long a client may take to read on once the lease of its response has ended.
+const GRACE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

@@ -165,6 +165,31 @@ impl InFlight {
     pub(super) fn waits_here(&self) {
         self.pulse.stage(self.index, Stage::Here);
     }
+
+    /// Whoever reads the response, for somebody who may have to hurry it.
+    pub(super) fn reader(&self) -> Reader {
+        Reader {
+            pulse: Rc::clone(&self.pulse),
+            index: self.index,
+        }
+    }
+}
+
+/// The client as the reader of one response. Good for as long as that is under way.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pulse: Rc<Pulse>,
+    index: usize,
+}
+
+impl Reader {
+    /// A client that was handed a part has to ask for another by `due`, if not earlier.
+    pub(super) fn hurry(&self, due: Instant) {
+        let mut responses = self.pulse.responses.borrow_mut();
+        if let Some(Stage::Client(at)) = responses.get_mut(self.index) {
+            *at = due.min(*at);
+        }
+    }
 }
 
 impl Drop for InFlight {
@@ -367,6 +392,11 @@ mod tests {
         assert_eq!(pulse.due(now, &timeouts), due(2));
         two.waits_here();
         assert_eq!(pulse.due(now, &timeouts), due(3));
+        three.reader().hurry(now + Duration::from_secs(4));
+        two.reader().hurry(now);
+        assert_eq!(pulse.due(now, &timeouts), due(3), "nobody got longer");
+        three.reader().hurry(now + Duration::from_secs(1));
+        assert_eq!(pulse.due(now, &timeouts), due(1));
         drop(three);
         assert_eq!(pulse.due(now, &timeouts).1, None);
         drop((one, two));

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::decision::DecisionId;
 use super::lease::LeaseWatch;
+use super::pulse::Reader;
 use super::worker::Worker;
 use crate::authz::{LeaseEnd, Permit};
 
@@ -41,6 +42,11 @@ impl Tenure {
     /// Why the lease has ended, if it has.
     pub(super) fn ended(&self) -> Option<LeaseEnd> {
         self.watch.ended()
+    }
+
+    /// Has the end hurry whoever reads the response.
+    pub(super) fn hurries(&self, reader: Reader) {
+        self.watch.hurries(reader);
     }
 
     /// Writes the end down.

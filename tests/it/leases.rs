@@ -424,6 +424,34 @@ fn an_upstream_that_never_pauses_is_cut_as_well() {
 }
 
 #[test]
+fn a_client_that_does_not_read_keeps_nothing_for_long() {
+    let (left, told) = mpsc::channel();
+    let left = Mutex::new(left);
+    let upstream = Recorder::script(move |exchange| {
+        exchange.request().unwrap();
+        exchange
+            .peer
+            .send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        let part = "x".repeat(64 * 1024);
+        while exchange.peer.try_send(chunk(&part)) {}
+        left.lock().unwrap().send(()).unwrap();
+    });
+    // By itself a stream may be silent for an hour.
+    let usher = World::before(upstream.address).start();
+    let token = usher.token(&READONLY, hour());
+    let mut peer = usher.connect();
+    peer.send(format!(
+        "{STREAM} HTTP/1.1\r\nhost: usher.test\r\nauthorization: {}\r\n\r\n",
+        header(&[&token])
+    ));
+    assert!(peer.head().unwrap().starts_with("HTTP/1.1 200 "));
+    revoke(&usher, Revocation::Lineage(token.uuid()));
+    // Well before the upstream itself would have had enough.
+    told.recv_timeout(DEADLINE / 2).unwrap();
+    drop(peer);
+}
+
+#[test]
 fn a_drain_takes_no_lease_away() {
     let (upstream, _left) = beginning(EVENTS, EVENT);
     let world = World::before(upstream.address).and("timeouts: { drain: 1m }");
