@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 use usher::config::{self, Config, Secret};
-use usher::policy::{Holder, LookupKind};
+use usher::policy::{Holder, LookupKind, NameTable};
 use usher::route::Target;
 
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -148,6 +148,22 @@ fn what_is_written_is_what_is_compiled() {
     let list = config.routes.iter().find(|r| r.name == "machines.list");
     let names: Vec<_> = list.unwrap().query.names.iter().map(|n| &**n).collect();
     assert_eq!(names, ["metadata.*", "region", "include_leases"]);
+}
+
+#[test]
+fn of_very_many_problems_the_first_are_told_and_the_rest_counted() {
+    let line = "  - { slug: a/b, id: 1 }\n";
+    let text = format!("orgs:\n{}", line.repeat(1000));
+    let none = NameTable::default();
+    let refused = config::parse_names(&text, Path::new("names"), &none, None);
+    let Err(config::ConfigError::Invalid(problems)) = refused else {
+        panic!("it compiles");
+    };
+    assert_eq!(problems.len(), 200);
+    assert_eq!((problems[199].line, problems[199].column), (201, 13));
+    let hint = problems[199].hint.as_deref();
+    assert_eq!(hint, Some("and 800 problems more behind this one"));
+    assert_ne!(problems[198].hint.as_deref(), hint);
 }
 
 #[test]

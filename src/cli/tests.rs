@@ -133,10 +133,21 @@ impl World {
             }
             Command::Token(offline) => return token(offline, console),
             Command::Key(command) => key::run(command, authority, console)?,
-            other @ (Command::Demo(_)
-            | Command::Serve(_)
-            | Command::Check(_)
-            | Command::Directory(_)) => {
+            Command::Directory(command) => {
+                let configured = config::Directory {
+                    store: true,
+                    ..config::Directory::default()
+                };
+                match command {
+                    DirectoryCommand::Import(args) => {
+                        super::directory::import(args, &configured, authority, console)?;
+                    }
+                    DirectoryCommand::List(args) => {
+                        super::directory::list(args, &configured, authority, console)?;
+                    }
+                }
+            }
+            other @ (Command::Demo(_) | Command::Serve(_) | Command::Check(_)) => {
                 panic!("{other:?} needs more than a store")
             }
         }
@@ -526,4 +537,44 @@ fn a_reader_that_stops_reading_is_told_apart() {
         error,
         CliError::Output(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe
     ));
+}
+
+#[test]
+fn names_are_imported_from_standard_input_and_listed() {
+    let mut world = World::new();
+    let import = ["directory", "import", "--config", "c", "-"];
+    world.stdin = r#"{ "orgs": [ { "slug": "delta", "id": 18446744073709551615 } ] }"#.to_owned();
+    let ran = world.run(&import);
+    assert!(ran.ended.is_ok(), "{:?}", ran.ended);
+    assert_eq!(ran.out, "added organization delta\n");
+    // What an earlier document named can be referred to.
+    world.stdin = "apps: [ { name: lift, id: 3004, org: delta, aliases: [ A== ] } ]".to_owned();
+    let ran = world.run(&import);
+    assert_eq!(ran.out, "added app lift\nadded alias of an app A==\n");
+    let listed = world.run(&["directory", "list", "--config", "c", "--json"]);
+    let listed: Value = serde_json::from_str(&listed.out).unwrap();
+    let id = u64::MAX;
+    assert_eq!(
+        listed["orgs"],
+        serde_json::json!([ { "slug": "delta", "id": id, "aliases": [] } ])
+    );
+    assert_eq!(
+        listed["apps"],
+        serde_json::json!([ { "name": "lift", "id": 3004, "org": "delta", "aliases": ["A=="] } ])
+    );
+    // Alone in the store, the app would belong to nobody.
+    world.stdin = "apps: [ { name: lift, id: 3004, org: delta } ]".to_owned();
+    let replace = ["directory", "import", "--replace", "--config", "c", "-"];
+    let refused = world.run(&replace).ended.unwrap_err().to_string();
+    assert!(
+        refused.starts_with("standard input:1:38: the directory has no org `delta`"),
+        "{refused}"
+    );
+    // An organization that gets another id leaves its app behind.
+    world.stdin = "orgs: [ { slug: delta, id: 5 } ]".to_owned();
+    let refused = world.run(&import).ended.unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        format!("app lift would belong to the organization {id}, which is not there any more")
+    );
 }

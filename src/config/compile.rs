@@ -58,6 +58,10 @@ fn read_document<T>(
     let compiled = compile(document.root(), &mut report);
     let locate = |mut found: Vec<(NodeId, Fault)>| -> Vec<Problem> {
         found.sort_by_key(|(at, _)| *at);
+        let more = found.split_off(found.len().min(MAX_PROBLEMS));
+        if let (Some((_, fault)), false) = (found.last_mut(), more.is_empty()) {
+            fault.hint = Some(format!("and {} problems more behind this one", more.len()));
+        }
         let problem = |(at, fault): (NodeId, Fault)| {
             let (line, column) = document.locate(at);
             Problem {
@@ -75,6 +79,10 @@ fn read_document<T>(
         Some(_) | None => Err(ConfigError::Invalid(locate(report.errors))),
     }
 }
+
+/// Problems that are told. Each costs a reading of the text, and a document that a program wrote
+/// may have one in every line.
+const MAX_PROBLEMS: usize = 200;
 
 struct Compiler<'a> {
     base: &'a Path,

@@ -339,7 +339,7 @@ fn a_name_that_is_taken_after_a_404_is_seen_within_about_a_second() {
     let _platform = platform.with("web", 7, 1);
     until("the new app", || asking.find("web").unwrap());
     let after = made.elapsed();
-    assert!(after < Duration::from_secs(2), "{after:?}");
+    assert!(after < DEADLINE / 4, "{after:?}");
     // Whoever polls meanwhile does not pass the polling on.
     assert_eq!(upstream.requests().len(), 2);
 }
@@ -357,7 +357,7 @@ fn an_app_that_moves_is_seen_to_have_moved_within_the_time_to_live() {
         (asking.find("web") == Ok(Some(AppIds { app: 7, org: 2 }))).then_some(())
     });
     assert!(
-        moved.elapsed() < ttl + DEADLINE / 10,
+        moved.elapsed() < ttl + DEADLINE / 4,
         "{:?}",
         moved.elapsed()
     );
