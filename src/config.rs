@@ -234,6 +234,20 @@ pub struct ConnectionLimits {
     pub idle_upstream: usize,
     /// HTTP/1.1 connections to one server of an upstream, per worker thread.
     pub upstream_connections: usize,
+    /// Headers whose names have other characters than letters, digits and hyphens.
+    pub odd_header_names: Oddity,
+    /// Extensions of the chunks of a request body.
+    pub chunk_extensions: Oddity,
+}
+
+/// What becomes of a part of a request that nobody needs and that readers disagree about. It never
+/// reaches an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// The request is refused.
+    Refuse,
+    /// The request is served without it.
+    Drop,
 }
 
 impl ConnectionLimits {
@@ -255,6 +269,9 @@ impl ConnectionLimits {
         idle_upstream: 64,
         // Enough for a thousand slow requests, and far from the descriptors that there are.
         upstream_connections: 1_024,
+        // No known client sends either; `drop` is for one that does.
+        odd_header_names: Oddity::Refuse,
+        chunk_extensions: Oddity::Refuse,
     };
 }
 

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use http::Method;
-use usher::config::{self, Config, Secret};
+use usher::config::{self, Config, Oddity, Secret};
 use usher::policy::{Holder, LookupKind, NameTable};
 use usher::route::Target;
 
@@ -116,6 +116,7 @@ fn what_is_written_is_what_is_compiled() {
     let proxies = &config.trusted_proxies;
     assert!(proxies.len() == 3 && proxies[1].contains("10.1.2.3".parse().unwrap()));
     assert_eq!(config.limits.headers, 64);
+    assert_eq!(config.limits.odd_header_names, Oddity::Drop);
     assert_eq!(config.timeouts.connect.as_millis(), 300);
     assert_eq!(config.cache.bytes, 0);
     assert_eq!(config.threads.unwrap().get(), 2);

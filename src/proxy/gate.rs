@@ -19,7 +19,7 @@ mod refusal;
 use self::chunked::Chunked;
 use self::head::Head;
 pub use self::refusal::Refusal;
-use crate::config::ConnectionLimits;
+use crate::config::{ConnectionLimits, Oddity};
 
 /// Follows one connection. It reads no socket and keeps no bytes.
 #[derive(Debug)]
@@ -29,12 +29,14 @@ pub struct Gate {
     heads: u64,
 }
 
-/// The limits that concern a head.
+/// The limits that concern one request.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     head_bytes: usize,
     headers: usize,
     target_bytes: usize,
+    odd_header_names: Oddity,
+    chunk_extensions: Oddity,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,8 @@ impl Gate {
                 head_bytes: limits.head_bytes,
                 headers: limits.headers,
                 target_bytes: limits.target_bytes,
+                odd_header_names: limits.odd_header_names,
+                chunk_extensions: limits.chunk_extensions,
             },
             stage: Stage::Head(Head::default()),
             heads: 0,
@@ -120,7 +124,7 @@ impl Gate {
                     }
                     Ok(taken)
                 }
-                Stage::Chunked(body, after) => match body.scan(rest) {
+                Stage::Chunked(body, after) => match body.scan(rest, self.limits) {
                     Ok((taken, ended)) => {
                         if ended {
                             self.stage = after.stage();

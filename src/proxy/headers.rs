@@ -7,7 +7,7 @@ use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-use crate::config::is_owned;
+use crate::config::{Oddity, is_owned};
 
 /// Header lines of a request that must not reach the upstream, collected while it was judged.
 #[derive(Debug, Default)]
@@ -28,6 +28,7 @@ impl Sieve {
         &mut self,
         headers: &HeaderMap,
         version: Version,
+        odd: Oddity,
     ) -> Result<(), &'static str> {
         // A request is judged again when the decision had to wait for something.
         *self = Self::default();
@@ -41,10 +42,12 @@ impl Sieve {
                     headers.get(name).map_or(Ok(()), content_length)?;
                 }
                 Kind::EndToEnd => {}
-                Kind::Folded => {
+                Kind::Folded if odd == Oddity::Refuse => {
                     return Err("a header name is not made of letters, digits and hyphens");
                 }
-                Kind::HopByHop | Kind::Credential | Kind::Owned => self.remove.push(name.clone()),
+                Kind::HopByHop | Kind::Credential | Kind::Owned | Kind::Folded => {
+                    self.remove.push(name.clone());
+                }
             }
         }
         if self.remove.contains(&header::CONNECTION) {
@@ -324,16 +327,17 @@ mod tests {
     }
 
     fn forwarded(lines: &[(&str, &str)]) -> Result<Vec<String>, &'static str> {
-        forwarded_from(Version::HTTP_11, lines)
+        forwarded_from(Version::HTTP_11, Oddity::Refuse, lines)
     }
 
     fn forwarded_from(
         version: Version,
+        odd: Oddity,
         lines: &[(&str, &str)],
     ) -> Result<Vec<String>, &'static str> {
         let mut headers = map(lines);
         let mut sieve = Sieve::default();
-        sieve.judge(&headers, version)?;
+        sieve.judge(&headers, version, odd)?;
         sieve.apply(&mut headers);
         let mut out: Vec<_> = headers
             .iter()
@@ -397,9 +401,12 @@ mod tests {
     }
 
     #[test]
-    fn names_that_fold_into_others_are_refused() {
+    fn names_that_fold_into_others_are_refused_or_dropped() {
         for name in ["x_usher_org", "x.usher.org", "x!usher!org", "any_thing"] {
             assert!(forwarded(&[(name, "v")]).is_err(), "{name}");
+            let lines = [("accept", "*/*"), (name, "v"), (name, "w")];
+            let left = forwarded_from(Version::HTTP_11, Oddity::Drop, &lines);
+            assert_eq!(left, Ok(vec!["accept: */*".to_owned()]), "{name}");
         }
     }
 
@@ -416,7 +423,7 @@ mod tests {
     fn a_cookie_that_http2_split_is_one_line_again() {
         let lines = [("cookie", "a=1"), ("accept", "*/*"), ("cookie", "b=2")];
         assert_eq!(
-            forwarded_from(Version::HTTP_2, &lines).unwrap(),
+            forwarded_from(Version::HTTP_2, Oddity::Refuse, &lines).unwrap(),
             ["accept: */*", "cookie: a=1; b=2"]
         );
         assert!(forwarded(&lines).is_err());

@@ -174,7 +174,9 @@ fn read<'a, B: Body>(
     {
         return Err(ambiguous("a GET, HEAD or DELETE has no body"));
     }
-    sieve.judge(headers, request.version()).map_err(ambiguous)?;
+    sieve
+        .judge(headers, request.version(), limits.odd_header_names)
+        .map_err(ambiguous)?;
     let host = host(request).map_err(ambiguous)?;
     Ok(Head {
         method,

@@ -310,6 +310,28 @@ fn chunks_trailers_and_further_requests_share_a_connection() {
 }
 
 #[test]
+fn two_oddities_can_be_dropped_instead() {
+    let upstream = Recorder::ok();
+    let usher = World::before(upstream.address)
+        .and("limits: { odd_header_names: drop, chunk_extensions: drop }")
+        .start();
+    let token = usher.credential(&DEPLOY);
+    let lines = "transfer-encoding: chunked\r\nX_Usher_Org: 1\r\nX.Usher.App: 1\r\nx_y: z\r\n\
+         x-usher_org: 1\r\naccept: a/b\r\n";
+    let mut peer = usher.connect();
+    peer.send(request(&token, POST, lines) + "5;a=b\r\nhello\r\n0;c\r\nx_usher_org: 1\r\n\r\n");
+    assert_eq!(peer.answer().text(), "ok");
+    let seen = upstream.last();
+    assert_eq!((&*seen.body, &*seen.trailers), (&b"hello"[..], ""));
+    assert!(!seen.head.contains(['_', '!']), "{}", seen.head);
+    assert!(!seen.head.to_ascii_lowercase().contains("x.usher"));
+    assert_eq!(seen.line("x-usher-org"), Some("2001"));
+    assert_eq!(seen.line("accept"), Some("a/b"));
+    let raw = upstream.bytes();
+    assert!(!raw.contains(&b';'), "{}", raw.escape_ascii());
+}
+
+#[test]
 fn what_legitimate_clients_do_still_works() {
     let upstream = Recorder::ok();
     let usher = World::before(upstream.address).start();

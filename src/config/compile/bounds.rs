@@ -30,6 +30,10 @@ pub(super) fn limits(
     let idle = section.read_or("idle_upstream", d.idle_upstream, report, &many);
     let key = "upstream_connections";
     let upstream = section.read_or(key, d.upstream_connections, report, &many);
+    let key = "odd_header_names";
+    let odd_header_names = section.read_or(key, d.odd_header_names, report, scalar::oddity);
+    let key = "chunk_extensions";
+    let chunk_extensions = section.read_or(key, d.chunk_extensions, report, scalar::oddity);
     let tokens = match section.find("tokens") {
         Some(node) => token_limits(node, report),
         None => Some(default.1),
@@ -43,6 +47,8 @@ pub(super) fn limits(
         streams: streams?,
         idle_upstream: idle?,
         upstream_connections: upstream?,
+        odd_header_names: odd_header_names?,
+        chunk_extensions: chunk_extensions?,
     };
     Some((connection_limits, tokens?))
 }
@@ -128,7 +134,7 @@ pub(super) fn threads(root: &Section<'_>, report: &mut Report) -> Option<Option<
     Some(NonZeroUsize::new(threads))
 }
 
-const LIMITS: [&str; 9] = [
+const LIMITS: [&str; 11] = [
     "connections",
     "connections_per_address",
     "head_bytes",
@@ -137,6 +143,8 @@ const LIMITS: [&str; 9] = [
     "streams",
     "idle_upstream",
     "upstream_connections",
+    "odd_header_names",
+    "chunk_extensions",
     "tokens",
 ];
 

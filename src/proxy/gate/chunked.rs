@@ -1,7 +1,8 @@
 //! A body of chunks, byte by byte but for the chunks themselves.
 
-use super::Refusal;
 use super::head::{is_control, is_name};
+use super::{Bounds, Refusal};
+use crate::config::Oddity;
 
 /// Follows the body up to the end of its trailer section.
 #[derive(Debug, Default)]
@@ -10,6 +11,8 @@ pub(super) struct Chunked {
     /// Bytes of the trailer section so far.
     trailer_bytes: usize,
     trailers: usize,
+    /// Bytes of extensions so far.
+    extension_bytes: usize,
 }
 
 /// What comes next.
@@ -19,6 +22,10 @@ enum Part {
     Size {
         size: u64,
         digits: u8,
+    },
+    /// What follows a size on its line, and is dropped.
+    Extension {
+        size: u64,
     },
     /// The line feed after a size.
     SizeEnd {
@@ -54,7 +61,11 @@ impl Chunked {
     /// # Errors
     ///
     /// How many bytes are good, and what is wrong behind them.
-    pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<(usize, bool), (usize, Refusal)> {
+    pub(super) fn scan(
+        &mut self,
+        bytes: &[u8],
+        limits: Bounds,
+    ) -> Result<(usize, bool), (usize, Refusal)> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at).copied() {
             if let Part::Data { left } = &mut self.part {
@@ -73,15 +84,27 @@ impl Chunked {
                     _ => Err((at, Refusal::Trailer)),
                 };
             }
-            self.part = self.next(byte).map_err(|refusal| (at, refusal))?;
+            self.part = self.next(byte, limits).map_err(|refusal| (at, refusal))?;
             at += 1;
         }
         Ok((at, false))
     }
 
-    fn next(&mut self, byte: u8) -> Result<Part, Refusal> {
+    fn next(&mut self, byte: u8, limits: Bounds) -> Result<Part, Refusal> {
         match self.part {
-            Part::Size { size, digits } => next_digit(size, digits, byte),
+            Part::Size { size, digits } => match (byte, limits.chunk_extensions) {
+                (b';', Oddity::Drop) if digits > 0 => Ok(Part::Extension { size }),
+                (_, Oddity::Drop | Oddity::Refuse) => next_digit(size, digits, byte),
+            },
+            Part::Extension { size } => {
+                self.extension_bytes += 1;
+                match byte {
+                    b'\r' => Ok(Part::SizeEnd { size }),
+                    byte if is_control(byte) && byte != b'\t' => Err(Refusal::ChunkExtension),
+                    _ if self.extension_bytes > EXTENSION_BYTES => Err(Refusal::ChunkExtension),
+                    _ => Ok(Part::Extension { size }),
+                }
+            }
             Part::SizeEnd { size } => match (byte, size) {
                 (b'\n', 0) => Ok(Part::TrailerStart),
                 (b'\n', left) => Ok(Part::Data { left }),
@@ -96,7 +119,7 @@ impl Chunked {
                 if self.trailer_bytes > TRAILER_BYTES || self.trailers >= TRAILERS {
                     return Err(Refusal::TrailersTooLarge);
                 }
-                let next = next_in_trailer(self.part, byte).ok_or(Refusal::Trailer)?;
+                let next = next_in_trailer(self.part, byte, limits).ok_or(Refusal::Trailer)?;
                 if let Part::TrailerEnd = self.part {
                     self.trailers += 1;
                 }
@@ -123,12 +146,17 @@ fn next_digit(size: u64, digits: u8, byte: u8) -> Result<Part, Refusal> {
 }
 
 /// A trailer is written like a header, and read with less care by more readers.
-fn next_in_trailer(part: Part, byte: u8) -> Option<Part> {
+fn next_in_trailer(part: Part, byte: u8, limits: Bounds) -> Option<Part> {
+    let odd = limits.odd_header_names;
     match (part, byte) {
         (Part::TrailerName, b':') => Some(Part::TrailerValue),
-        (Part::TrailerStart | Part::TrailerName, byte) if is_name(byte) => Some(Part::TrailerName),
+        (Part::TrailerStart | Part::TrailerName, byte) if is_name(byte, odd) => {
+            Some(Part::TrailerName)
+        }
         (Part::TrailerValue, b'\r') => Some(Part::TrailerEnd),
-        (Part::TrailerValue, byte) if !is_control(byte) => Some(Part::TrailerValue),
+        (Part::TrailerValue, byte) if !is_control(byte) || byte == b'\t' => {
+            Some(Part::TrailerValue)
+        }
         (Part::TrailerEnd, b'\n') => Some(Part::TrailerStart),
         (
             Part::TrailerStart
@@ -136,6 +164,7 @@ fn next_in_trailer(part: Part, byte: u8) -> Option<Part> {
             | Part::TrailerValue
             | Part::TrailerEnd
             | Part::Size { .. }
+            | Part::Extension { .. }
             | Part::SizeEnd { .. }
             | Part::Data { .. }
             | Part::DataCr
@@ -148,6 +177,8 @@ fn next_in_trailer(part: Part, byte: u8) -> Option<Part> {
 
 /// Digits of a chunk size, zeros in front included.
 const SIZE_DIGITS: u8 = 16;
+/// Bytes of the extensions of one body, where they are dropped; below hyper's own bound.
+const EXTENSION_BYTES: usize = 8 * 1024;
 /// Bounds of a trailer section, inclusive; below hyper's own, which answers without a reason.
 const TRAILER_BYTES: usize = 8 * 1024;
 const TRAILERS: usize = 32;

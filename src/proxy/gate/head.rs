@@ -1,6 +1,7 @@
 //! A request head: its request line, its lines, and how it says its body ends.
 
 use super::{After, Bounds, Framing, Refusal};
+use crate::config::Oddity;
 use crate::proxy::host::is_host;
 use crate::route::is_refused;
 
@@ -179,7 +180,8 @@ impl Head {
 
     /// Says whether the name is none, which ends the head.
     fn name(&mut self, bytes: &[u8], limits: Bounds) -> Result<bool, Stop> {
-        let (name, stop) = self.word(bytes, NAME)?;
+        let class = name_class(limits.odd_header_names);
+        let (name, stop) = self.word(bytes, class)?;
         let first = name.is_empty();
         let behind = bytes.get(self.at + 1..).unwrap_or_default();
         match stop {
@@ -400,9 +402,17 @@ pub(super) fn is_control(byte: u8) -> bool {
     (byte < 0x20) | (byte == 0x7f)
 }
 
-/// Letters, digits and hyphens: what a header name may be made of here.
-pub(super) fn is_name(byte: u8) -> bool {
-    is(byte, NAME)
+/// What a header name may be made of: letters, digits and hyphens, or all that RFC 9110 allows
+/// where the service drops the others.
+pub(super) fn is_name(byte: u8, odd: Oddity) -> bool {
+    is(byte, name_class(odd))
+}
+
+fn name_class(odd: Oddity) -> u8 {
+    match odd {
+        Oddity::Refuse => NAME,
+        Oddity::Drop => TOKEN,
+    }
 }
 
 fn is(byte: u8, class: u8) -> bool {
@@ -451,9 +461,9 @@ static CLASS: [u8; 256] = {
         byte += 1;
     }
 };
-/// What header names are made of here.
+/// Letters, digits and hyphens.
 const NAME: u8 = 1;
-/// What they may be made of (RFC 9110 5.6.2), and methods too.
+/// What names and methods may be made of (RFC 9110 5.6.2).
 const TOKEN: u8 = 1 << 1;
 /// What targets are made of.
 const TARGET: u8 = 1 << 2;

@@ -5,7 +5,14 @@ use crate::proxy::tests::limits;
 
 /// What has passed of a connection's bytes, and why no more, when they come in parts.
 fn read_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (usize, Option<Refusal>, Gate) {
-    let mut gate = Gate::new(&limits());
+    read_with(&limits(), parts)
+}
+
+fn read_with<'a>(
+    limits: &ConnectionLimits,
+    parts: impl IntoIterator<Item = &'a [u8]>,
+) -> (usize, Option<Refusal>, Gate) {
+    let mut gate = Gate::new(limits);
     let (mut kept, mut passed) = (Vec::new(), 0);
     for part in parts {
         kept.extend_from_slice(part);
@@ -96,7 +103,7 @@ fn what_clients_send_passes() {
         2,
     );
     passes(
-        with("transfer-encoding: chunked\r\n") + "0\r\nX-Sum: 1\r\nY:\r\n\r\n" + &with(""),
+        with("transfer-encoding: chunked\r\n") + "0\r\nX-Sum: 1\t2\r\nY:\r\n\r\n" + &with(""),
         2,
     );
     passes("get http://a:80/b?c HTTP/1.1\r\nHost: a:80\r\n\r\n", 1);
@@ -323,6 +330,41 @@ fn a_chunk_ends_where_it_says() {
             "{bytes:?}"
         );
     }
+}
+
+#[test]
+fn what_is_to_be_dropped_passes_and_no_more() {
+    let mut limits = limits();
+    limits.odd_header_names = Oddity::Drop;
+    limits.chunk_extensions = Oddity::Drop;
+    let check = |bytes: String, expected| {
+        let bytes = bytes.as_bytes();
+        let whole = read_with(&limits, [bytes]);
+        let pieces = read_with(&limits, bytes.chunks(1));
+        assert_eq!(whole.1, expected, "{}", bytes.escape_ascii());
+        assert_eq!((whole.0, whole.1), (pieces.0, pieces.1));
+    };
+    check(with("X_Y: a\r\nX.Y!#: a\r\n"), None);
+    check(with("X(Y): a\r\n"), Some(Refusal::HeaderLine));
+    check(with("X_Y : a\r\n"), Some(Refusal::SpacedName));
+    let body = |body: &str| with("Transfer-Encoding: chunked\r\n") + body;
+    check(
+        body("5;\r\nhello\r\n0;a=\"b\tc\"\r\nX_Y: z\r\n\r\n") + &with(""),
+        None,
+    );
+    for (bad, expected) in [
+        (";a\r\n", Refusal::ChunkSize),
+        ("5 ;a\r\n", Refusal::ChunkSize),
+        ("5;a\nhello\r\n", Refusal::ChunkExtension),
+        ("5;a\0\r\n", Refusal::ChunkExtension),
+        ("5;a\rb\r\n", Refusal::ChunkSize),
+        ("0\r\nX(Y): z\r\n", Refusal::Trailer),
+    ] {
+        check(body(bad), Some(expected));
+    }
+    let long = |length| body(&format!("5;{}\r\nhello\r\n", "a".repeat(length)));
+    check(long(8 * 1024 - 1), None);
+    check(long(8 * 1024 + 1), Some(Refusal::ChunkExtension));
 }
 
 #[test]

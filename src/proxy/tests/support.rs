@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::authz::{Decision, Denial, Head, Identity, Permit};
 use crate::config::{
-    ConnectionLimits, Listener, Protocol, Timeouts, TlsIdentity, Upstream, UpstreamUrl,
+    ConnectionLimits, Listener, Oddity, Protocol, Timeouts, TlsIdentity, Upstream, UpstreamUrl,
 };
 use crate::metrics::Metrics;
 use crate::proxy::decide::Decider;
@@ -30,6 +30,8 @@ pub(in crate::proxy) fn limits() -> ConnectionLimits {
         streams: 100,
         idle_upstream: 8,
         upstream_connections: 100,
+        odd_header_names: Oddity::Refuse,
+        chunk_extensions: Oddity::Refuse,
     }
 }
 
