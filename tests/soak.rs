@@ -188,9 +188,10 @@ impl Client {
 
     /// One stream from its request to its end.
     async fn stream(&mut self, shared: Option<&mut Http2>, seen: &mut Seen) {
-        let fate = match self.random.below(6) {
+        // Revocations are few, since they are all kept, and read back whenever there is one more.
+        let fate = match self.random.below(24) {
             0 => Fate::Revoked,
-            1 => Fate::Left,
+            1..5 => Fate::Left,
             _ => Fate::Expires,
         };
         let seconds = match fate {
