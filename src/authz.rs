@@ -254,6 +254,12 @@ impl Authorizer {
         Body::read(form, bytes).map_err(|fault| Denial::BadBody(fault.to_string().into()))
     }
 
+    /// Whether what a route takes are GraphQL requests, so that its denials have their form.
+    pub fn is_graphql(&self, route: usize) -> bool {
+        let route = self.config.routes.get(route);
+        route.is_some_and(|route| matches!(route.rule, Rule::GraphQl(_)))
+    }
+
     /// Has the directory ask about a name; the next decision knows the answer.
     ///
     /// # Errors
@@ -325,6 +331,7 @@ impl Authorizer {
             basic_user: basic.map(Basic::user),
             json: head.body.and_then(Body::json),
             command: head.body.and_then(Body::command),
+            roots: head.body.and_then(Body::roots),
             each: None,
         };
         said.accesses = match route
@@ -335,11 +342,10 @@ impl Authorizer {
             Err(AccessError::Unresolved(lookup)) => return Err(Stop::Needs(Need::Name(lookup))),
             Err(error) => return Err(self.no_access(error, said).into()),
         };
-        let needs_user = match &route.rule {
-            Rule::Public => return Err(Denial::NoRoute.into()),
-            Rule::User => true,
-            Rule::Authenticated | Rule::Denied | Rule::Accesses(_) => false,
-        };
+        if let Rule::Public = route.rule {
+            return Err(Denial::NoRoute.into());
+        }
+        let needs_user = route.rule.needs_user(&fields);
         let decisive = self.decisive(&usable, needs_user, now, said)?;
         Self::permit(index, &bearer, &decisive, said).ok_or_else(|| Denial::NoRoute.into())
     }
@@ -503,6 +509,9 @@ impl Authorizer {
             AccessError::Nothing
             | AccessError::Invalid(_)
             | AccessError::Denied
+            | AccessError::NoRule(_)
+            | AccessError::DeniedField(_)
+            | AccessError::Guarded(_)
             | AccessError::NoPeer => Denial::Prohibited(text.into()),
             AccessError::Missing(_)
             | AccessError::Empty(_)

@@ -1,8 +1,8 @@
 //! Configuration: one YAML file, compiled once into [`Config`].
 //!
 //! The text becomes a tree that fits anything (`file`), the tree becomes a [`Config`] or all of
-//! its [`Problem`]s at once (`compile`). Nothing is read but the one file: secrets and
-//! certificates stay names until the process opens them.
+//! its [`Problem`]s at once (`compile`). Nothing is read but the one file, and files of rules that
+//! it names: secrets and certificates stay names until the process opens them.
 
 mod compile;
 mod describe;
@@ -42,7 +42,8 @@ pub fn load(path: &Path) -> Result<(Config, Vec<Problem>), ConfigError> {
 }
 
 /// Compiles the text of a configuration. Relative paths in it are relative to the folder of
-/// `path`, which also names it in problems; nothing is read from there.
+/// `path`, which also names it in problems. Files of rules that it names are read from there, and
+/// nothing else.
 pub fn parse(text: &str, path: &Path) -> Result<(Config, Vec<Problem>), ConfigError> {
     compile::compile(text, path)
 }

@@ -14,7 +14,9 @@ mod scope;
 pub use access::{Access, InvalidAccess};
 pub use body::{Body, BodyFault, BodyForm, CommandKeys, INPUT_WORD};
 pub use clear::{Prohibition, Reason, clear, clear_presence, window};
-pub use graphql::{GraphQlFault, Root, RootField, root_fields};
+pub use graphql::{
+    Asks, GraphQlFault, GraphQlRules, NamedRule, Root, RootField, RulesError, root_fields,
+};
 pub use json::{Json, JsonFault, Pointer};
 pub use name_table::{Holder, NameEntry, NameFault, NameTable};
 pub use names::{AppIds, Found, Lookup, LookupKind, Names, Noun, Owner, PERSONAL};

@@ -2,6 +2,7 @@
 
 mod access;
 mod bounds;
+mod graphql;
 mod lookups;
 mod names;
 mod routes;
@@ -74,9 +75,11 @@ fn read_document<T>(
         };
         found.into_iter().map(problem).collect()
     };
+    let mut problems = locate(report.errors);
+    problems.extend(report.elsewhere);
     match compiled {
-        Some(compiled) if report.errors.is_empty() => Ok((compiled, locate(report.warnings))),
-        Some(_) | None => Err(ConfigError::Invalid(locate(report.errors))),
+        Some(compiled) if problems.is_empty() => Ok((compiled, locate(report.warnings))),
+        Some(_) | None => Err(ConfigError::Invalid(problems)),
     }
 }
 
@@ -99,7 +102,7 @@ impl Compiler<'_> {
         let authority = self.authority(&section);
         let directory = self.directory(section.find("directory"));
         let (upstreams, names) = self.upstreams(&section);
-        let routes = routes::routes(&section, &names, self.report);
+        let routes = routes::routes(&section, &names, self.base, self.report);
         let limits = bounds::limits(&section, self.report);
         let timeouts = bounds::timeouts(&section, self.report);
         let cache = bounds::cache(&section, self.report);

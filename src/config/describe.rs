@@ -4,7 +4,7 @@ use http::Method;
 
 use super::{Config, Route, shadows};
 use crate::policy::{
-    AccessTemplate, App, Condition, Fixed, Items, LookupKind, Org, Other, Owned, Place, Rule,
+    AccessTemplate, App, Condition, Fixed, Items, LookupKind, Org, Other, Owned, Place, Root, Rule,
     Source, Value,
 };
 use crate::route::{HostPattern, RouteSpec};
@@ -48,6 +48,11 @@ fn add_rows(rows: &mut Vec<Row>, spec: &RouteSpec, route: &Route, upstream: &str
         Rule::Authenticated => vec!["any usable token".to_owned()],
         Rule::User => vec!["a user's token".to_owned()],
         Rule::Denied => vec!["denied".to_owned()],
+        Rule::GraphQl(rules) => vec![format!(
+            "GraphQL: {} fields of Query, {} of Mutation",
+            rules.len(Root::Query),
+            rules.len(Root::Mutation)
+        )],
         Rule::Accesses(accesses) => accesses.templates().iter().map(access).collect(),
     }
     .into_iter();

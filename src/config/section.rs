@@ -1,13 +1,15 @@
 //! Reading the tree: mappings with known keys, leaves with a type, every problem kept.
 
 use super::file::{Entry, Node, NodeId, Scalar, Value};
-use super::problem::{Fault, is_near};
+use super::problem::{Fault, Problem, is_near};
 
 /// Problems found so far, by node.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) errors: Vec<(NodeId, Fault)>,
     pub(super) warnings: Vec<(NodeId, Fault)>,
+    /// Errors of other files, which are located there.
+    pub(super) elsewhere: Vec<Problem>,
 }
 
 impl Report {

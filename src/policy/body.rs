@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, SerializeSeq as _, Serializer};
 use thiserror::Error;
 
+use super::graphql::{GraphQlFault, RootField, root_fields};
 use super::json::{Json, JsonFault};
 
 /// How the body of a request is read.
@@ -11,6 +12,8 @@ use super::json::{Json, JsonFault};
 pub enum BodyForm<'a> {
     /// One JSON object.
     Json,
+    /// A GraphQL request.
+    GraphQl,
     /// One JSON object with a command in it.
     Command(&'a CommandKeys),
 }
@@ -34,6 +37,7 @@ pub struct CommandKeys {
 pub struct Body {
     json: Option<Json>,
     command: Option<Vec<String>>,
+    roots: Option<Vec<RootField>>,
     rewritten: Option<Vec<u8>>,
 }
 
@@ -43,6 +47,9 @@ pub enum BodyFault {
     /// Not JSON that can be read in one way only.
     #[error(transparent)]
     Json(#[from] JsonFault),
+    /// A GraphQL request that cannot be judged.
+    #[error(transparent)]
+    GraphQl(#[from] GraphQlFault),
     /// Another JSON value; a list of requests, perhaps.
     #[error("the body is no JSON object; send one request at a time")]
     NotObject,
@@ -81,6 +88,10 @@ impl Body {
                 json,
                 ..Self::default()
             }),
+            BodyForm::GraphQl => Ok(Self {
+                roots: Some(root_fields(json.as_ref().unwrap_or(&Json::Null))?),
+                ..Self::default()
+            }),
             BodyForm::Command(keys) => keys.read(json),
         }
     }
@@ -93,6 +104,11 @@ impl Body {
     /// The words of its command, as caveats are cleared against them.
     pub fn command(&self) -> Option<&[String]> {
         self.command.as_deref()
+    }
+
+    /// The root fields of its GraphQL request.
+    pub fn roots(&self) -> Option<&[RootField]> {
+        self.roots.as_deref()
     }
 
     /// What is forwarded in its place; `None` where its own bytes are.
@@ -149,6 +165,7 @@ impl CommandKeys {
             json: Some(Json::Object(entries)),
             command: Some(command),
             rewritten: Some(rewritten),
+            roots: None,
         })
     }
 

@@ -13,6 +13,7 @@ mod arguments;
 mod document;
 mod expand;
 mod fault;
+mod rules;
 mod shape;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use super::json::Json;
 
 pub use document::Root;
 pub use fault::GraphQlFault;
+pub use rules::{Asks, GraphQlRules, NamedRule, RulesError};
 
 use arguments::Scope;
 use document::{Document, Operation};

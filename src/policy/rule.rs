@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::access::{Access, InvalidAccess};
 use super::body::BodyForm;
+use super::graphql::GraphQlRules;
 use super::names::{Found, Lookup, Names, Noun};
 use super::scope::Scope;
 
@@ -30,6 +31,8 @@ pub enum Rule {
     Denied,
     /// A permit for each of these.
     Accesses(Accesses),
+    /// What the root fields of the request ask for.
+    GraphQl(GraphQlRules),
 }
 
 /// One or more access templates, of which at least one always applies.
@@ -84,7 +87,9 @@ impl Rule {
     fn templates(&self) -> &[AccessTemplate] {
         match self {
             Self::Accesses(Accesses(templates)) => templates,
-            Self::Public | Self::Authenticated | Self::User | Self::Denied => &[],
+            Self::Public | Self::Authenticated | Self::User | Self::Denied | Self::GraphQl(_) => {
+                &[]
+            }
         }
     }
 
@@ -92,12 +97,18 @@ impl Rule {
     pub fn asks_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Accesses(one), Self::Accesses(two)) => one == two,
+            (Self::GraphQl(one), Self::GraphQl(two)) => one == two,
             (Self::Public, Self::Public)
             | (Self::Authenticated, Self::Authenticated)
             | (Self::User, Self::User)
             | (Self::Denied, Self::Denied) => true,
             (
-                Self::Public | Self::Authenticated | Self::User | Self::Denied | Self::Accesses(_),
+                Self::Public
+                | Self::Authenticated
+                | Self::User
+                | Self::Denied
+                | Self::Accesses(_)
+                | Self::GraphQl(_),
                 _,
             ) => false,
         }
@@ -125,6 +136,9 @@ impl Rule {
 
     /// How it reads the body, if it does.
     pub fn body(&self) -> Option<BodyForm<'_>> {
+        if let Self::GraphQl(_) = self {
+            return Some(BodyForm::GraphQl);
+        }
         let templates = self.templates();
         let command = templates.iter().find_map(|t| t.command.as_ref());
         let json = || templates.iter().any(AccessTemplate::reads_body);
@@ -145,6 +159,16 @@ impl Rule {
             Self::Public | Self::Authenticated | Self::User => Ok(SmallVec::new()),
             Self::Denied => Err(AccessError::Denied),
             Self::Accesses(accesses) => accesses.of(fields, names),
+            Self::GraphQl(rules) => rules.accesses(fields, names),
+        }
+    }
+
+    /// Whether it takes a token whose discharge attests a user, whatever else is asked.
+    pub fn needs_user(&self, fields: &Fields<'_>) -> bool {
+        match self {
+            Self::User => true,
+            Self::GraphQl(rules) => rules.needs_user(fields),
+            Self::Public | Self::Authenticated | Self::Denied | Self::Accesses(_) => false,
         }
     }
 }
@@ -174,6 +198,14 @@ impl Accesses {
     /// The templates; the first has no condition.
     pub fn templates(&self) -> &[AccessTemplate] {
         &self.0
+    }
+
+    /// The same as accesses of a GraphQL mutation, where they do not name one themselves.
+    pub(super) fn of_mutation(mut self, name: &str) -> Self {
+        for template in &mut self.0 {
+            template.mutation.get_or_insert_with(|| Value::text(name));
+        }
+        self
     }
 
     /// The accesses of one request; never empty.
@@ -283,6 +315,18 @@ pub enum AccessError {
     /// No template of the route, or no field of the request, is permitted to anybody.
     #[error("no token permits this here")]
     Denied,
+    /// A root field of the request has no rule.
+    #[error("the rules have no field `{0}` of that kind, so no token permits it")]
+    NoRule(Box<str>),
+    /// The rule of a root field permits it to nobody.
+    #[error("no token permits the field `{0}`")]
+    DeniedField(Box<str>),
+    /// A field with a rule below another is selected at some other place.
+    #[error(
+        "the field `{0}` is permitted only directly below a root field whose rules name it; ask \
+         for it there, in a request of its own"
+    )]
+    Guarded(Box<str>),
     /// The route is for requests from a machine of the platform.
     #[error("the request comes from no machine that the platform vouches for")]
     NoPeer,

@@ -2,7 +2,9 @@
 
 mod value;
 
-use super::{Node, Report, Section, Value as Yaml, read, scalar, text};
+use std::path::Path;
+
+use super::{Node, Report, Section, Value as Yaml, graphql, read, scalar, text};
 use crate::config::problem::Fault;
 use crate::config::section::{all, items, one_or_more};
 use crate::macaroon::Action;
@@ -12,7 +14,9 @@ use crate::policy::{
 };
 use crate::route::Capture;
 
-use value::{fixed, owned, pointer, pointers, query_key, value};
+use value::{fixed, owned, pointers, query_key, value};
+
+pub(super) use value::pointer;
 
 /// Where an access stands, and so what its fields can be read from.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +25,8 @@ pub(super) struct Site<'a> {
     pub(super) path: &'a [Capture],
     /// What the host captures.
     pub(super) host: &'a [Capture],
+    /// Folder that paths of other files are relative to.
+    pub(super) base: &'a Path,
     /// Fields of the body are the arguments of a GraphQL field.
     pub(super) graphql: bool,
 }
@@ -42,7 +48,7 @@ impl Site<'_> {
     }
 
     fn known(&self) -> Vec<&'static str> {
-        let http = ["command", "images"].into_iter().filter(|_| !self.graphql);
+        let http = ["command"].into_iter().filter(|_| !self.graphql);
         KNOWN.into_iter().chain(http).collect()
     }
 }
@@ -64,6 +70,11 @@ pub(super) fn rule(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<
             }
         });
     }
+    if let Yaml::Map(entries) = &node.value
+        && entries.iter().any(|entry| entry.key == "graphql")
+    {
+        return graphql::rules(node, site.base, report).map(Rule::GraphQl);
+    }
     accesses(node, site, report).map(Rule::Accesses)
 }
 
@@ -83,9 +94,10 @@ pub(super) fn accesses(node: &Node, site: &Site<'_>, report: &mut Report) -> Opt
     }
 }
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "when",
     "each",
+    "images",
     "action",
     "org",
     "app",
@@ -99,19 +111,11 @@ const KNOWN: [&str; 13] = [
     "storage_object",
 ];
 
-/// Fields that need GraphQL, or the source of the connection.
-const LATER: [&str; 4] = [
-    "graphql",
-    "source_machine",
-    "source_app",
-    "source_organization",
-];
+/// Fields that need the source of the connection.
+const LATER: [&str; 3] = ["source_machine", "source_app", "source_organization"];
 
 fn template(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<AccessTemplate> {
     let section = Section::open(node, "an access", &site.known(), &LATER, report)?;
-    if section.find("graphql").is_some() {
-        return None;
-    }
     let action = section.read("action", report, action);
     let when = match section.find("when") {
         Some(node) => condition(node, site, report).map(Some),
@@ -119,7 +123,7 @@ fn template(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<AccessT
     };
     let each = match (section.find("each"), section.find("images")) {
         (Some(node), None) => each(node, site, report).map(Some),
-        (None, Some(node)) => images(node, report).map(Some),
+        (None, Some(node)) => images(node, site, report).map(Some),
         (None, None) => Some(None),
         (Some(node), Some(_)) => {
             let fault = Fault::new("an access is made for each of one list");
@@ -237,10 +241,11 @@ fn each(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<Each> {
 }
 
 /// `{ body: [ /config/image ], registry: registry.example }`.
-fn images(node: &Node, report: &mut Report) -> Option<Each> {
-    let section = Section::open(node, "`images`", &["body", "registry"], &[], report)?;
+fn images(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<Each> {
+    let key = site.body_key();
+    let section = Section::open(node, "`images`", &[key, "registry"], &[], report)?;
     let places = section
-        .need("body", report)
+        .need(key, report)
         .and_then(|node| pointers(node, report));
     let registry = section.read("registry", report, scalar::host);
     Some(Each {

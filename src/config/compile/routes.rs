@@ -1,6 +1,7 @@
 //! Routes: the table, and what each asks for.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
 use super::access::{self, Site};
 use super::{Node, NodeId, Report, Section, Value, items, read, scalar, text};
@@ -14,6 +15,7 @@ use crate::route::{Alphabet, HostPattern, Overlap, Pattern, RouteSpec, RouteTabl
 pub(super) fn routes(
     root: &Section<'_>,
     upstreams: &[String],
+    base: &Path,
     report: &mut Report,
 ) -> Option<(RouteTable, Vec<Route>)> {
     let node = root.need("routes", report)?;
@@ -26,7 +28,7 @@ pub(super) fn routes(
     let mut places: HashMap<String, NodeId> = HashMap::new();
     let mut compiled = Vec::new();
     for node in nodes {
-        if let Some(route) = route(node, upstreams, &named, &mut places, report) {
+        if let Some(route) = route(node, upstreams, &named, base, &mut places, report) {
             compiled.push(route);
         }
     }
@@ -79,6 +81,7 @@ fn route(
     node: &Node,
     upstreams: &[String],
     named: &HashMap<&str, Vec<HostPattern>>,
+    base: &Path,
     places: &mut HashMap<String, NodeId>,
     report: &mut Report,
 ) -> Option<Compiled> {
@@ -107,6 +110,7 @@ fn route(
             let site = Site {
                 path: pattern.captures(),
                 host: host.map_or(&[], HostPattern::captures),
+                base,
                 graphql: false,
             };
             access::rule(node, &site, report)

@@ -5,6 +5,7 @@ use std::fmt;
 use http::{HeaderMap, HeaderName};
 
 use super::AccessError;
+use crate::policy::graphql::RootField;
 use crate::policy::json::{Json, Pointer};
 use crate::route::{Alphabet, Captures, Query};
 
@@ -119,6 +120,8 @@ pub struct Fields<'a> {
     pub json: Option<&'a Json>,
     /// The command in the body.
     pub command: Option<&'a [String]>,
+    /// The root fields of a GraphQL request.
+    pub roots: Option<&'a [RootField]>,
     /// The element that an access is made for.
     pub each: Option<&'a str>,
 }
@@ -143,6 +146,7 @@ impl<'a> Fields<'a> {
             basic_user: None,
             json: None,
             command: None,
+            roots: None,
             each: None,
         }
     }

@@ -127,10 +127,14 @@ fn source(
         None => Some(None),
     };
     let Ok([sources]) = <[_; 1]>::try_from(found) else {
-        let fault = Fault::new("a field comes from one place").hint(
-            "write `{ query: key }`, `{ header: name }` or `{ body: /key }`, with `else: zero` if \
-             it may be absent; a list of places if it may be in several",
-        );
+        let places = match site.graphql {
+            true => "`{ arg: /input/key }`",
+            false => "`{ query: key }`, `{ header: name }` or `{ body: /key }`",
+        };
+        let fault = Fault::new("a field comes from one place").hint(format!(
+            "write {places}, with `else: zero` if it may be absent; a list of places if it may be \
+             in several"
+        ));
         report.error(node.id, fault);
         return None;
     };
@@ -197,7 +201,7 @@ pub(super) fn pointers(node: &Node, report: &mut Report) -> Option<Vec<Pointer>>
     all(nodes, |node| read(node, report, pointer))
 }
 
-pub(super) fn pointer(text: &str) -> Result<Pointer, Fault> {
+pub(in crate::config::compile) fn pointer(text: &str) -> Result<Pointer, Fault> {
     Pointer::parse(text).ok_or_else(|| {
         let fault = Fault::new(format!("`{text}` is no place in a body"));
         fault.hint("write the keys from the outermost, each after a slash: /input/appId")
