@@ -44,6 +44,15 @@ impl Decider {
         }
     }
 
+    /// Whether what a route takes are GraphQL requests.
+    pub(super) fn is_graphql(&self, route: usize) -> bool {
+        match self {
+            Self::Authorizer(authorizer) => authorizer.is_graphql(route),
+            #[cfg(test)]
+            Self::Test(_) => false,
+        }
+    }
+
     /// Has the directory ask about a name that the decision asked for.
     pub(super) async fn resolve(&self, lookup: &Lookup) -> Result<(), Denial> {
         match self {

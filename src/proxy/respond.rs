@@ -55,6 +55,7 @@ impl Answer {
     pub(super) fn into_response(self, caller: Caller, decision: &DecisionId) -> Response<Bytes> {
         let mut response = match caller {
             Caller::Grpc => self.grpc(decision),
+            Caller::GraphQl(media) => self.graphql(media, decision),
             Caller::Http | Caller::Head => self.problem(decision),
         };
         let headers = response.headers_mut();
@@ -102,16 +103,37 @@ impl Answer {
                 .map(|(location, ticket)| Discharge { location, ticket })
                 .collect(),
         };
+        self.json(&problem, "application/problem+json")
+    }
+
+    /// An error without data, so that a GraphQL client prints what it is told.
+    ///
+    /// The status stays what it is: clients of both media types look at it first, and a 200 would
+    /// tell everything between here and them that the request was permitted.
+    fn graphql(&self, media: GraphQlMedia, decision: &DecisionId) -> Response<Bytes> {
+        let title = self.code.title();
+        let failed = Failed {
+            errors: [GraphQlError {
+                message: format!("{title}: {}", self.detail),
+                extensions: Extensions {
+                    code: self.code.as_str(),
+                    status: self.code.status().as_u16(),
+                    decision: decision.as_str(),
+                },
+            }],
+        };
+        self.json(&failed, media.as_str())
+    }
+
+    fn json(&self, body: &impl Serialize, media: &'static str) -> Response<Bytes> {
+        let status = self.code.status();
         // Serializing strings and numbers into memory cannot fail; were it to, the status still
         // says no.
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let body = serde_json::to_vec(body).unwrap_or_default();
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
         self.status_headers(status, headers);
         response
     }
@@ -169,6 +191,26 @@ pub(super) enum Caller {
     Head,
     /// Reads `grpc-status`.
     Grpc,
+    /// Reads `errors` of a GraphQL response.
+    GraphQl(GraphQlMedia),
+}
+
+/// The media types of a GraphQL response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GraphQlMedia {
+    /// `application/json`, of the clients there have always been.
+    Json,
+    /// `application/graphql-response+json`, for those that ask for it.
+    Response,
+}
+
+impl GraphQlMedia {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Response => "application/graphql-response+json",
+        }
+    }
 }
 
 impl Caller {
@@ -180,6 +222,25 @@ impl Caller {
             (true, _) => Self::Grpc,
             (false, true) => Self::Head,
             (false, false) => Self::Http,
+        }
+    }
+
+    /// The same caller, now that its request is known to be GraphQL.
+    pub(super) fn of_graphql(self, headers: &HeaderMap) -> Self {
+        match self {
+            Self::Http | Self::GraphQl(_) => {
+                let asked = headers.get_all(header::ACCEPT).iter().any(|value| {
+                    let text = value.to_str().unwrap_or_default();
+                    text.contains(GraphQlMedia::Response.as_str())
+                });
+                Self::GraphQl(if asked {
+                    GraphQlMedia::Response
+                } else {
+                    GraphQlMedia::Json
+                })
+            }
+            Self::Head => Self::Head,
+            Self::Grpc => Self::Grpc,
         }
     }
 }
@@ -317,6 +378,24 @@ struct Problem<'a> {
 struct Discharge<'a> {
     location: &'a str,
     ticket: &'a str,
+}
+
+#[derive(Serialize)]
+struct Failed<'a> {
+    errors: [GraphQlError<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct GraphQlError<'a> {
+    message: String,
+    extensions: Extensions<'a>,
+}
+
+#[derive(Serialize)]
+struct Extensions<'a> {
+    code: &'static str,
+    status: u16,
+    decision: &'a str,
 }
 
 /// RFC 6750 3: no error without a credential, else why it is refused.

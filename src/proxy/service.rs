@@ -37,7 +37,7 @@ pub(super) async fn serve(
     let in_flight = connection.pulse.begin();
     let worker = &connection.worker;
     let decision = worker.ids.next();
-    let caller = Caller::of(request.method(), request.headers());
+    let mut caller = Caller::of(request.method(), request.headers());
     let version = request.version();
     let has_body = !request.body().is_end_stream();
 
@@ -47,6 +47,10 @@ pub(super) async fn serve(
         Judged::Decided(verdict) => verdict,
         // Seldom, and large: on the heap, so that it does not make every request large.
         Judged::Waiting(waiting) => {
+            // The token has verified, so the bearer may know what this route is.
+            if waiting.route.is_some_and(|r| worker.decider.is_graphql(r)) {
+                caller = caller.of_graphql(request.headers());
+            }
             let mut rest = Pending {
                 worker,
                 request: &mut request,

@@ -17,6 +17,7 @@ mod directory;
 mod failures;
 mod forwarding;
 mod framing;
+mod graphql;
 mod leases;
 mod lifecycle;
 mod lookups;

@@ -151,3 +151,47 @@ fn a_grpc_caller_gets_a_status_of_its_own() {
     let late = Answer::from(&ForwardError::Late).into_response(Caller::Grpc, &id());
     assert_eq!(line(&late, "grpc-status"), Some("4"));
 }
+
+#[test]
+fn a_graphql_caller_gets_an_error_that_it_prints() {
+    for (accept, media) in [
+        (None, "application/json"),
+        (Some("*/*"), "application/json"),
+        (
+            Some("application/graphql-response+json, application/json;q=0.9"),
+            "application/graphql-response+json",
+        ),
+    ] {
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = accept {
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        }
+        let caller = Caller::of(&Method::POST, &headers).of_graphql(&headers);
+        let denial = Denial::Prohibited("caveat 2 of token 1".into());
+        let response = Answer::from(denial).into_response(caller, &id());
+        assert_eq!(response.status(), 403);
+        assert_eq!(line(&response, "content-type"), Some(media));
+        assert_eq!(line(&response, "cache-control"), Some("no-store"));
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "errors": [{
+                    "message": "prohibited by a caveat: caveat 2 of token 1",
+                    "extensions": {
+                        "code": "prohibited",
+                        "status": 403,
+                        "decision": id().as_str(),
+                    },
+                }]
+            })
+        );
+    }
+}
+
+#[test]
+fn a_grpc_caller_stays_one_whatever_the_route() {
+    let headers = HeaderMap::new();
+    assert_eq!(Caller::Grpc.of_graphql(&headers), Caller::Grpc);
+    assert_eq!(Caller::Head.of_graphql(&headers), Caller::Head);
+}
