@@ -415,7 +415,7 @@ struct Process {
     child: Child,
     address: SocketAddr,
     admin: SocketAddr,
-    log: JoinHandle<Vec<String>>,
+    log: Option<JoinHandle<Vec<String>>>,
 }
 
 /// What a process holds.
@@ -461,7 +461,7 @@ impl Process {
             child,
             address,
             admin,
-            log,
+            log: Some(log),
         }
     }
 
@@ -483,7 +483,9 @@ impl Process {
     /// Waits until it holds what it held when it was fresh.
     async fn rest(&self, upstream: &Upstream, fresh: Footprint) {
         let deadline = Instant::now() + DEADLINE;
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
         loop {
+            looks.tick().await;
             let listeners = upstream.listeners.load(Ordering::Relaxed);
             let open = self.metric("usher_connections_open");
             let now = self.footprint();
@@ -496,8 +498,6 @@ impl Process {
                 Instant::now() < deadline,
                 "{listeners} upstream and {open} downstream connections are left, {now:?}"
             );
-            // Both sides of the connections that are ending are in this process or the other.
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -525,10 +525,19 @@ impl Process {
         let sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
         assert!(sent.unwrap().success());
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
-        let log = self.log.join().unwrap();
+        let log = self.log.take().unwrap().join().unwrap();
         let drained = log.iter().find(|line| line.contains("drained")).unwrap();
         let event: Value = serde_json::from_str(drained).unwrap();
         assert_eq!(event["aborted"], 0, "{log:#?}");
+    }
+}
+
+/// However a test ends, the process ends with it.
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.kill().is_ok() {
+            let _reaped = self.child.wait();
+        }
     }
 }
 
