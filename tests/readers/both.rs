@@ -13,7 +13,7 @@ use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use kawa::{Block, Buffer, Kawa, Kind, SliceBuffer, StatusLine, Store};
 use tokio::io::AsyncWriteExt as _;
-use usher::config::ConnectionLimits;
+use usher::config::{ConnectionLimits, Oddity};
 use usher::proxy::{Gate, Refusal};
 
 /// A request, as a reader takes it.
@@ -28,8 +28,8 @@ pub(crate) struct Read {
 }
 
 /// How much of a connection passes the gate when it comes in such pieces, and why no more.
-pub(crate) fn gated(bytes: &[u8], piece: usize) -> (usize, Option<Refusal>, u64) {
-    let mut gate = Gate::new(&ConnectionLimits::DEFAULT);
+fn gated(limits: &ConnectionLimits, bytes: &[u8], piece: usize) -> (usize, Option<Refusal>, u64) {
+    let mut gate = Gate::new(limits);
     let (mut from, mut to) = (0, 0);
     while to < bytes.len() {
         to = bytes.len().min(to + piece);
@@ -181,26 +181,28 @@ fn with_path(target: &str) -> String {
     format!("{scheme}://{authority}{slash}{path}")
 }
 
-/// What must hold of every connection: what passes the gate is read alike, and by as many
-/// readers as pieces it may come in.
+/// What must hold of every connection, whatever the gate is told to refuse: what passes is read
+/// alike, in whatever pieces it comes. Returns what has passed a gate that drops nothing.
 pub(crate) fn check(bytes: &[u8]) -> (Vec<Read>, Option<Refusal>) {
-    let (passed, fault, heads) = gated(bytes, bytes.len().max(1));
+    let mut dropping = ConnectionLimits::DEFAULT;
+    dropping.odd_header_names = Oddity::Drop;
+    dropping.chunk_extensions = Oddity::Drop;
+    check_with(&dropping, bytes);
+    check_with(&ConnectionLimits::DEFAULT, bytes)
+}
+
+fn check_with(limits: &ConnectionLimits, bytes: &[u8]) -> (Vec<Read>, Option<Refusal>) {
+    let (passed, fault, heads) = gated(limits, bytes, bytes.len().max(1));
     for piece in [1, 7] {
-        assert_eq!(
-            gated(bytes, piece),
-            (passed, fault, heads),
-            "in pieces of {piece}"
-        );
+        let pieces = gated(limits, bytes, piece);
+        assert_eq!(pieces, (passed, fault, heads), "in pieces of {piece}");
     }
     let (first, offended) = hyper(&bytes[..passed]);
     assert!(!offended, "hyper refuses what has passed");
     let heads = usize::try_from(heads).unwrap();
     // The body of the last may be on its way.
-    assert!(
-        first.len() == heads || first.len() + 1 == heads,
-        "{} of {heads}",
-        first.len()
-    );
+    let found = first.len();
+    assert!(found == heads || found + 1 == heads, "{found} of {heads}");
     let (second, offended) = kawa(&bytes[..passed]);
     // It refuses more than the gate does, here and there; what it accepts it must read alike.
     let shown = match offended {
