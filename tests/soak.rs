@@ -85,9 +85,7 @@ fn nothing_is_left_of_streams_that_have_ended() {
         let upstream = Upstream::start().await;
         let usher = Process::start(folder.path(), upstream.address);
         let issuer = Arc::new(Issuer::beside(folder.path()));
-        let fresh = usher.footprint();
-        println!("fresh: {fresh:?}");
-        let (mut warm, mut all) = (fresh, Seen::default());
+        let (mut first, mut resident, mut all) = (None, Vec::new(), Seen::default());
         for round in 0..plan.rounds {
             let mut clients = JoinSet::new();
             for client in 0..CLIENTS {
@@ -103,18 +101,13 @@ fn nothing_is_left_of_streams_that_have_ended() {
             for seen in clients.join_all().await {
                 all.add(&seen);
             }
-            usher.rest(&upstream, fresh).await;
-            let now = usher.footprint();
+            let now = usher.rest(&upstream, first).await;
             println!("round {round}: {now:?}, {all:?}");
-            if round == plan.warm() {
-                warm = now;
-            }
+            first = first.or(Some(now));
+            resident.push(now.resident);
         }
-        let end = usher.footprint();
-        assert!(
-            end.resident <= warm.resident + SLACK,
-            "{warm:?} has grown to {end:?}"
-        );
+        let (warm, end) = (resident[plan.warm()], resident[plan.rounds - 1]);
+        assert!(end <= warm + SLACK, "{warm} bytes have become {end}");
         assert_eq!(usher.leases_ended(), all.expired + all.revoked);
         for (what, count) in [
             ("expired", all.expired),
@@ -480,20 +473,27 @@ impl Process {
         }
     }
 
-    /// Waits until it holds what it held when it was fresh.
-    async fn rest(&self, upstream: &Upstream, fresh: Footprint) {
+    /// Waits until every connection is over, and nothing more is held than when that was so for
+    /// the first time. Before any connection usher may still be starting its threads.
+    async fn rest(&self, upstream: &Upstream, first: Option<Footprint>) -> Footprint {
         let deadline = Instant::now() + DEADLINE;
-        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        let mut looks = tokio::time::interval(Duration::from_millis(50));
+        let mut before = None;
         loop {
             looks.tick().await;
             let listeners = upstream.listeners.load(Ordering::Relaxed);
             let open = self.metric("usher_connections_open");
             let now = self.footprint();
-            if (listeners, open, now.descriptors, now.threads)
-                == (0, 0, fresh.descriptors, fresh.threads)
-            {
-                return;
+            let held = (now.descriptors, now.threads);
+            let enough = match first {
+                Some(first) => held.0 <= first.descriptors && held.1 <= first.threads,
+                // What has just ended may still be closing.
+                None => before == Some(held),
+            };
+            if (listeners, open) == (0, 0) && enough {
+                return now;
             }
+            before = Some(held);
             assert!(
                 Instant::now() < deadline,
                 "{listeners} upstream and {open} downstream connections are left, {now:?}"
