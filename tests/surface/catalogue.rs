@@ -55,12 +55,16 @@ impl Endpoint {
     /// Why there is no route for it.
     pub(crate) fn left_out(&self) -> Option<&'static str> {
         match self.host.as_str() {
-            "web" if self.path.starts_with("/graphql") => Some("GraphQL is not routed yet"),
             "nats" => Some("not HTTP"),
             "tunnel" => Some("tunnels are not routed yet"),
             "gateway" => Some("opened to the gateway itself, not through the API"),
             _ => None,
         }
+    }
+
+    /// Whether it is the GraphQL endpoint, or one field of it.
+    pub(crate) fn is_graphql(&self) -> bool {
+        self.path.split(' ').next() == Some("/graphql")
     }
 
     pub(crate) fn is_public(&self) -> bool {
