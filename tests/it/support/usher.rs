@@ -35,6 +35,20 @@ impl World {
         Self { folder, yaml }
     }
 
+    /// The platform of the acceptance matrix: the hosts and routes of `config/fly.yaml`, in front
+    /// of one upstream.
+    pub(crate) fn fly(upstream: SocketAddr) -> Self {
+        let fly = include_str!("../../../config/fly.yaml");
+        let from = |key: &str| fly.find(&format!("\n{key}:\n")).unwrap();
+        let after_hosts = fly[from("hosts")..].split_once("\n\n").unwrap().0;
+        let head = include_str!("fly.yaml").replace("@UPSTREAM@", &upstream.to_string());
+        let yaml = format!("{head}{after_hosts}\n{}", &fly[from("routes")..]);
+        Self {
+            yaml,
+            ..Self::before(upstream)
+        }
+    }
+
     /// Replaces every occurrence of a piece of the configuration.
     #[track_caller]
     pub(crate) fn with(mut self, piece: &str, instead: impl Display) -> Self {
