@@ -17,7 +17,7 @@ pub use clear::{Prohibition, Reason, clear, clear_presence, window};
 pub use graphql::{
     Asks, GraphQlFault, GraphQlRules, NamedRule, Root, RootField, RulesError, root_fields,
 };
-pub use json::{Json, JsonFault, Pointer};
+pub use json::{Json, JsonFault, Pointer, TwoSpellings};
 pub use name_table::{Holder, NameEntry, NameFault, NameTable};
 pub use names::{AppIds, Found, Lookup, LookupKind, Names, Noun, Owner, PERSONAL};
 pub use rule::{

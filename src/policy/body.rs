@@ -53,6 +53,9 @@ pub enum BodyFault {
     /// Another JSON value; a list of requests, perhaps.
     #[error("the body is no JSON object; send one request at a time")]
     NotObject,
+    /// Keys that differ in case or separators only.
+    #[error("the body has a key in two spellings")]
+    TwoSpellings,
     /// No command at all.
     #[error("the body has no command: `{0}` is missing")]
     NoCommand(Box<str>),
@@ -92,6 +95,9 @@ impl Body {
                 roots: Some(root_fields(json.as_ref().unwrap_or(&Json::Null))?),
                 ..Self::default()
             }),
+            BodyForm::Command(_) if json.as_ref().is_some_and(|json| !json.is_plain()) => {
+                Err(BodyFault::TwoSpellings)
+            }
             BodyForm::Command(keys) => keys.read(json),
         }
     }
@@ -313,6 +319,8 @@ mod tests {
         ] {
             assert_eq!(read(text), Err(fault), "{text}");
         }
+        let spelled = read(r#"{"cmd":"uptime","Cmd":"sh"}"#);
+        assert_eq!(spelled, Err(BodyFault::TwoSpellings));
         assert!(matches!(
             read(r#"{"cmd":"uptime","cmd":"sh"}"#),
             Err(BodyFault::Json(JsonFault::Repeated { .. }))

@@ -1,9 +1,12 @@
 //! JSON bodies that are judged: read so strictly that every other reader reads the same.
 //!
-//! Readers of JSON differ in what they make of a repeated key, of keys that differ in case only
-//! (some match fields without regard to it), of a byte order mark and of what follows the first
-//! value. A body in which any of these occurs is refused, since the upstream could act on another
-//! request than the one that was judged (parameter pollution, in a body).
+//! Readers of JSON differ in what they make of a repeated key, of a byte order mark and of what
+//! follows the first value. A body in which any of these occurs is refused, since the upstream could
+//! act on another request than the one that was judged (parameter pollution, in a body).
+//!
+//! They differ also in whether they match fields without regard to case. That cannot be refused
+//! everywhere: `HTTP_PROXY` and `http_proxy` are two variables of one environment. So it is refused
+//! beside every key that is looked for, and, where a whole body must be plain, at any depth.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -13,7 +16,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 use thiserror::Error;
 
-/// A JSON value in which no object has two keys that anyone could take for one.
+/// A JSON value in which no object has one key twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Json {
     /// `null`.
@@ -34,6 +37,10 @@ pub enum Json {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointer(Box<str>);
 
+/// A key has a neighbour that a reader without regard to case takes for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TwoSpellings;
+
 /// Why a body is not judged.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum JsonFault {
@@ -45,8 +52,8 @@ pub enum JsonFault {
         /// From 1.
         column: usize,
     },
-    /// A key that another reader could take for one before it.
-    #[error("the body has a key twice, or in two spellings: line {line}, column {column}")]
+    /// A key that stands there already.
+    #[error("the body has a key twice: line {line}, column {column}")]
     Repeated {
         /// From 1.
         line: usize,
@@ -83,24 +90,74 @@ impl Json {
         })
     }
 
-    /// What stands at the place. A key is matched exactly; that no other spelling of it is there
-    /// has been checked.
+    /// What stands at the place.
     pub fn at(&self, pointer: &Pointer) -> Option<&Self> {
         pointer.keys().try_fold(self, |value, key| value.key(key))
     }
 
-    /// Everything at the place, where `*` stands for every element of an array.
-    pub fn all<'a>(&'a self, pointer: &Pointer) -> Vec<&'a Self> {
-        pointer.keys().fold(vec![self], |found, key| {
-            let step = |value: &'a Self| -> Vec<&'a Self> {
-                if let (Self::List(items), "*") = (value, key) {
-                    items.iter().collect()
-                } else {
-                    value.key(key).into_iter().collect()
-                }
+    /// What stands at the place, where everybody finds the same there.
+    ///
+    /// # Errors
+    ///
+    /// When a key on the way stands there in another spelling too, or instead.
+    pub fn find(&self, pointer: &Pointer) -> Result<Option<&Self>, TwoSpellings> {
+        let mut found = Some(self);
+        for key in pointer.keys() {
+            found = match found {
+                Some(value) => value.plain_key(key)?,
+                None => return Ok(None),
             };
-            found.into_iter().flat_map(step).collect()
-        })
+        }
+        Ok(found)
+    }
+
+    /// Everything at the place, where `*` stands for every element of an array.
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find).
+    pub fn find_all(&self, pointer: &Pointer) -> Result<Vec<&Self>, TwoSpellings> {
+        let mut found = vec![self];
+        for key in pointer.keys() {
+            let mut next = Vec::new();
+            for value in found {
+                match value {
+                    Self::List(items) if key == "*" => next.extend(items),
+                    Self::Null
+                    | Self::Bool(_)
+                    | Self::Number(_)
+                    | Self::Text(_)
+                    | Self::List(_)
+                    | Self::Object(_) => next.extend(value.plain_key(key)?),
+                }
+            }
+            found = next;
+        }
+        Ok(found)
+    }
+
+    /// Whether no object in it has two keys that anyone could take for one.
+    pub fn is_plain(&self) -> bool {
+        match self {
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text(_) => true,
+            Self::List(items) => items.iter().all(Self::is_plain),
+            Self::Object(entries) => {
+                let mut spellings = HashSet::new();
+                entries
+                    .iter()
+                    .all(|(key, value)| spellings.insert(folded(key)) && value.is_plain())
+            }
+        }
+    }
+
+    fn plain_key(&self, key: &str) -> Result<Option<&Self>, TwoSpellings> {
+        let entries = self.key_values().unwrap_or_default();
+        let wanted = folded(key);
+        let other = |(known, _): &(String, Self)| known != key && folded(known) == wanted;
+        match entries.iter().any(other) {
+            true => Err(TwoSpellings),
+            false => Ok(self.key(key)),
+        }
     }
 
     /// The value under a key, if this is an object that has it.
@@ -229,15 +286,14 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut entries = Vec::new();
-        let mut spellings = HashSet::new();
+        let mut known = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
             // How serde_json hands out a number whose digits an integer cannot keep.
             if key == NUMBER {
                 return map.next_value_seed(Digits);
             }
             let inner = self.deeper()?;
-            // Simple case folding, as the readers do that match fields without regard to case.
-            if !spellings.insert(folded(&key)) {
+            if !known.insert(key.clone()) {
                 return Err(self.refuse(Refused::Repeated));
             }
             entries.push((key, map.next_value_seed(inner)?));
@@ -322,13 +378,8 @@ mod tests {
     fn what_two_readers_could_take_for_two_things_is_refused() {
         let repeated = [
             r#"{"a":1,"a":1}"#,
-            r#"{"a":1,"A":1}"#,
             r#"{"cmd":1,"c\u006dd":1}"#,
-            r#"{"x":[{"a":1,"b":{"c":1,"C":2}}]}"#,
-            "{\"kind\":1,\"\u{212a}ind\":2}",
-            "{\"\u{17f}tdin\":1,\"stdin\":2}",
-            r#"{"app_name":1,"appName":2}"#,
-            r#"{"app-name":1,"app_name":2}"#,
+            r#"{"x":[{"a":1,"b":{"c":1,"c":2}}]}"#,
         ];
         for text in repeated {
             let fault = Json::parse(text.as_bytes(), DEPTH).unwrap_err();
@@ -374,11 +425,36 @@ mod tests {
     }
 
     #[test]
+    fn another_spelling_is_refused_where_it_could_be_taken_for_what_is_looked_for() {
+        let pointer = Pointer::parse("/config/kind_of").unwrap();
+        for text in [
+            r#"{"config":{"kind_of":1,"Kind_Of":2}}"#,
+            r#"{"config":{"KIND_OF":2}}"#,
+            r#"{"config":{"kindOf":2}}"#,
+            r#"{"config":{"kind-of":2}}"#,
+            r#"{"config":{},"CONFIG":{"kind_of":1}}"#,
+            "{\"config\":{\"\u{212a}ind_of\":2}}",
+        ] {
+            let value = parse(text);
+            assert_eq!(value.find(&pointer), Err(TwoSpellings), "{text}");
+            assert_eq!(value.find_all(&pointer), Err(TwoSpellings), "{text}");
+        }
+        let value = parse(r#"{"config":{"kind_of":1,"env":{"http_proxy":1,"HTTP_PROXY":2}}}"#);
+        assert_eq!(value.find(&pointer), Ok(Some(&Json::Number(1.into()))));
+        assert!(!value.is_plain());
+        assert!(parse(r#"{"a":[{"b":1},{"B":1}]}"#).is_plain());
+        assert!(!parse("{\"\u{17f}tdin\":1,\"stdin\":2}").is_plain());
+    }
+
+    #[test]
     fn a_pointer_finds_one_place_and_a_star_every_element() {
         let value = parse(r#"{"config":{"containers":[{"image":"x"},{"image":"y"},{}]}}"#);
         let pointer = |text| Pointer::parse(text).unwrap();
-        let all = value.all(&pointer("/config/containers/*/image"));
-        assert_eq!(all, [&Json::Text("x".into()), &Json::Text("y".into())]);
+        let all = value.find_all(&pointer("/config/containers/*/image"));
+        assert_eq!(
+            all.unwrap(),
+            [&Json::Text("x".into()), &Json::Text("y".into())]
+        );
         assert_eq!(value.at(&pointer("/config/containers/0")), None);
         assert_eq!(value.at(&pointer("/config/nothing")), None);
         assert!(value.at(&pointer("/config")).is_some());

@@ -1,8 +1,8 @@
 //! Requests that name several things: one access for each of them.
 
-use super::field::{Field, Fields, Fixed};
+use super::field::{Field, Fields, Fixed, body_value};
 use super::{AccessError, MAX_ACCESSES};
-use crate::policy::json::{Json, Pointer};
+use crate::policy::json::{Json, Pointer, TwoSpellings};
 use crate::route::Alphabet;
 
 /// A list in the body, of which every element makes an access of its own.
@@ -61,7 +61,7 @@ impl Each {
 }
 
 fn names<'a>(fields: &Fields<'a>, pointer: &Pointer) -> Result<Vec<&'a str>, AccessError> {
-    let items = match fields.json.and_then(|json| json.at(pointer)) {
+    let items = match body_value(fields, pointer)? {
         None | Some(Json::Null) => &[],
         Some(Json::List(items)) => items.as_slice(),
         Some(one) => std::slice::from_ref(one),
@@ -85,7 +85,8 @@ fn images<'a>(
     let mut apps = Vec::new();
     for place in places {
         let field = || Field::Body(place.clone());
-        for value in json.all(place) {
+        let values = json.find_all(place);
+        for value in values.map_err(|TwoSpellings| AccessError::Repeated(field()))? {
             let reference = match value {
                 Json::Null => continue,
                 Json::Text(text) => text.as_str(),

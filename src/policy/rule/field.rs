@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::AccessError;
 use crate::policy::graphql::RootField;
-use crate::policy::json::{Json, Pointer};
+use crate::policy::json::{Json, Pointer, TwoSpellings};
 use crate::route::{Alphabet, Captures, Query};
 
 /// Where the text of a field comes from.
@@ -334,17 +334,14 @@ impl Condition {
             }
             Place::Body(pointer) => {
                 let field = || Field::Body(pointer.clone());
-                fields
-                    .json
-                    .and_then(|json| json.at(pointer))
-                    .and_then(|value| match value {
-                        Json::Null => None,
-                        Json::Text(text) if text.is_empty() => None,
-                        Json::Bool(value) => Some((Some(*value), field())),
-                        Json::Text(_) | Json::Number(_) | Json::List(_) | Json::Object(_) => {
-                            Some((None, field()))
-                        }
-                    })
+                body_value(fields, pointer)?.and_then(|value| match value {
+                    Json::Null => None,
+                    Json::Text(text) if text.is_empty() => None,
+                    Json::Bool(value) => Some((Some(*value), field())),
+                    Json::Text(_) | Json::Number(_) | Json::List(_) | Json::Object(_) => {
+                        Some((None, field()))
+                    }
+                })
             }
         };
         match (self.is, there) {
@@ -470,8 +467,17 @@ fn header_value<'a>(
         .map_err(|_| AccessError::NotAnId(Field::Header(name.clone())))
 }
 
+/// What stands at a place in the body; a key in another spelling is a repetition.
+pub(super) fn body_value<'a>(
+    fields: &Fields<'a>,
+    pointer: &Pointer,
+) -> Result<Option<&'a Json>, AccessError> {
+    let value = fields.json.map_or(Ok(None), |json| json.find(pointer));
+    value.map_err(|TwoSpellings| AccessError::Repeated(Field::Body(pointer.clone())))
+}
+
 fn body_text<'a>(fields: &Fields<'a>, pointer: &Pointer) -> Result<Option<&'a str>, AccessError> {
-    match fields.json.and_then(|json| json.at(pointer)) {
+    match body_value(fields, pointer)? {
         None | Some(Json::Null) => Ok(None),
         Some(Json::Text(text)) => Ok(Some(text)),
         Some(Json::Bool(_) | Json::Number(_) | Json::List(_) | Json::Object(_)) => {
