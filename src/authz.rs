@@ -26,7 +26,7 @@ use crate::directory::Directory;
 use crate::macaroon::Text;
 use crate::metrics::Metrics;
 use crate::policy::{AccessError, Asked, Body, Fields, Lookup, Rule};
-use crate::route::{RouteError, RouteMatch, Target};
+use crate::route::{Endpoint, RouteError, RouteMatch, Target};
 
 pub use basic::Basic;
 pub use denial::{Denial, Unusable};
@@ -53,7 +53,7 @@ pub struct Head<'a> {
     pub method: &'a Method,
     /// The one host of the request, already checked for its form, as sent (with its port).
     pub host: &'a str,
-    /// Path and query, raw bytes as sent.
+    /// Path and query, raw bytes as sent. CONNECT has none, and is matched as `/` of its host.
     pub target: &'a str,
     /// All headers; `Authorization` is there at most once.
     pub headers: &'a HeaderMap,
@@ -141,6 +141,7 @@ pub struct Permit {
     route: usize,
     identity: Identity,
     lease: Option<Lease>,
+    endpoints: Box<[Endpoint]>,
 }
 
 /// What the upstream is told about the bearer.
@@ -166,12 +167,19 @@ impl Permit {
             route,
             identity,
             lease: None,
+            endpoints: Box::default(),
         }
     }
 
     /// Index of the route in the configuration.
     pub fn route(&self) -> usize {
         self.route
+    }
+
+    /// Where the tunnel leads that this is leave for, made from what was judged. Several are tried
+    /// in their order.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 
     /// For the identity headers.
@@ -299,6 +307,7 @@ impl Authorizer {
                 route: matched.route,
                 identity,
                 lease: None,
+                endpoints: Box::default(),
             });
         }
         self.ready().map_err(Denial::Unavailable)?;
@@ -312,7 +321,15 @@ impl Authorizer {
             route: index,
             captures,
             host,
-        } = matched?;
+        } = matched.map_err(|error| match error {
+            RouteError::NoRoute | RouteError::NoHost if *head.method == Method::CONNECT => {
+                Denial::NoTunnel
+            }
+            error @ (RouteError::NoRoute
+            | RouteError::NoHost
+            | RouteError::NoMethod { .. }
+            | RouteError::Segment { .. }) => Denial::from(error),
+        })?;
         let route = self.config.routes.get(index).ok_or(Denial::NoRoute)?;
         self.check_query(index, &target)?;
         Self::check_form(&route.rule, head.headers)?;
@@ -323,6 +340,10 @@ impl Authorizer {
                 limit,
             }));
         }
+        let endpoints = match &route.tunnel {
+            None => Box::default(),
+            Some(tunnel) => tunnel.endpoints(&captures, &host),
+        };
         let fields = Fields {
             captures,
             host,
@@ -347,7 +368,12 @@ impl Authorizer {
         }
         let needs_user = route.rule.needs_user(&fields);
         let decisive = self.decisive(&usable, needs_user, now, said)?;
-        Self::permit(index, &bearer, &decisive, said).ok_or_else(|| Denial::NoRoute.into())
+        let permit = Self::permit(index, &bearer, &decisive, said);
+        let permit = permit.ok_or(Denial::NoRoute)?;
+        Ok(Permit {
+            endpoints,
+            ..permit
+        })
     }
 
     /// The permit for what all decisive tokens together permit.
@@ -381,6 +407,7 @@ impl Authorizer {
                 cluster: first.cluster.clone(),
             },
             lease: Some(Lease::new(bearer, &tokens)?),
+            endpoints: Box::default(),
         })
     }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::macaroon::Limits;
 use crate::policy::{NameTable, QueryKeys, Rule};
-use crate::route::{RouteTable, Shadow};
+use crate::route::{Captures, Destination, Endpoint, HostPattern, RouteTable, Shadow};
 
 pub use describe::describe;
 pub use directory::{Directory, HttpDirectory, LookupTemplate, OwnerAt};
@@ -146,8 +146,10 @@ pub enum Secret {
 pub struct Upstream {
     /// Unique name.
     pub name: String,
-    /// At least one.
+    /// Servers that speak HTTP; at least one, unless there is one of the others.
     pub urls: Vec<UpstreamUrl>,
+    /// Where tunnels lead, as written; those are bound to the captures of each route.
+    pub tcp: Vec<HostPattern>,
     /// Set on every forwarded request in place of the client's credential.
     pub credential: Option<Credential>,
     /// PEM roots for TLS to this upstream instead of the system's; ignored for `http`.
@@ -202,6 +204,37 @@ pub struct Route {
     pub basic: bool,
     /// Bytes of a body that the rule reads, inclusive.
     pub body_limit: usize,
+    /// Whether its requests may become a `WebSocket`.
+    pub websocket: bool,
+    /// What its requests become instead of being forwarded.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// A tunnel: bytes both ways between a client and a port.
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    /// What is expected to go through it.
+    pub kind: TunnelKind,
+    /// Where it leads, at least one place: the next one is tried where nobody accepts.
+    pub destinations: Vec<Destination>,
+}
+
+impl Tunnel {
+    /// The places that it leads to for what the path and the host of a request captured.
+    pub fn endpoints(&self, path: &Captures<'_>, host: &Captures<'_>) -> Box<[Endpoint]> {
+        let filled = self.destinations.iter().map(|to| to.endpoint(path, host));
+        filled.flatten().collect()
+    }
+}
+
+/// What goes through a tunnel. usher does not look at it; the word is for those who read the
+/// configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelKind {
+    /// SSH.
+    Ssh,
+    /// Anything.
+    Tcp,
 }
 
 /// Every route that takes requests from a more general one, where that makes a difference: what is
@@ -210,7 +243,11 @@ fn shadows(table: &RouteTable, routes: &[Route]) -> Vec<Shadow> {
     let differs = |shadow: &Shadow| {
         let (one, two) = (routes.get(shadow.specific), routes.get(shadow.general));
         one.zip(two).is_none_or(|(one, two)| {
-            one.upstream != two.upstream || one.basic != two.basic || !one.rule.asks_like(&two.rule)
+            one.upstream != two.upstream
+                || one.basic != two.basic
+                || one.websocket != two.websocket
+                || one.tunnel.is_some() != two.tunnel.is_some()
+                || !one.rule.asks_like(&two.rule)
         })
     };
     table.shadows().into_iter().filter(differs).collect()

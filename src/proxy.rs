@@ -32,7 +32,9 @@ mod service;
 mod socket;
 mod tenure;
 mod tls;
+mod tunnel;
 mod turn;
+mod upgrade;
 mod upstream;
 mod worker;
 
@@ -87,11 +89,15 @@ impl Server {
             routes: config
                 .routes
                 .iter()
-                .map(|route| RoutePlan {
+                .zip(config.table.routes())
+                .map(|(route, spec)| RoutePlan {
                     name: &route.name,
                     upstream: route.upstream,
                     stream: route.stream,
                     basic: route.basic,
+                    websocket: route.websocket,
+                    tunnel: route.tunnel.is_some(),
+                    connects: spec.methods.contains(&http::Method::CONNECT),
                     reads: route.rule.headers().cloned().collect(),
                 })
                 .collect(),
@@ -262,6 +268,9 @@ struct RoutePlan<'a> {
     upstream: usize,
     stream: bool,
     basic: bool,
+    websocket: bool,
+    tunnel: bool,
+    connects: bool,
     /// Headers that its rule reads.
     reads: Vec<HeaderName>,
 }
@@ -280,6 +289,9 @@ fn routes(plan: &Plan<'_>, metrics: &Metrics) -> Vec<RouteEntry> {
             upstream: route.upstream,
             stream: route.stream,
             basic: route.basic,
+            websocket: route.websocket,
+            tunnel: route.tunnel,
+            connects: route.connects,
             late: reads
                 .chain(credential.map(|credential| credential.header.clone()))
                 .collect(),

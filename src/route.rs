@@ -5,11 +5,13 @@
 //! bytes that are forwarded. [`RouteTable`] finds the route of a target in time that depends on
 //! the length of the path, not on the number of routes.
 
+mod destination;
 mod host;
 mod pattern;
 mod table;
 mod target;
 
+pub use destination::{Destination, DestinationError, Endpoint};
 pub use host::{HostPattern, HostPatternError};
 pub use pattern::{Alphabet, Capture, Pattern, PatternError, Segment};
 pub use table::{Captures, Overlap, RouteError, RouteMatch, RouteSpec, RouteTable, Shadow};

@@ -28,6 +28,8 @@ pub enum Denial {
     NoRoute,
     /// The path is routed, the method is not: 405, with the methods that are.
     NoMethod(Box<str>),
+    /// CONNECT to a host and port that no tunnel leads to: 405.
+    NoTunnel,
     /// A host that no route has: 421.
     Misdirected,
     /// The directory or the store cannot answer: 503.
@@ -85,6 +87,7 @@ impl Denial {
             | Self::LargeBody(_)
             | Self::NoRoute
             | Self::NoMethod(_)
+            | Self::NoTunnel
             | Self::Misdirected => None,
         }
     }

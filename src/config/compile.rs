@@ -6,6 +6,7 @@ mod graphql;
 mod lookups;
 mod names;
 mod routes;
+mod tunnel;
 
 use std::path::{Path, PathBuf};
 
@@ -19,8 +20,9 @@ pub(super) use names::Others;
 
 use super::{
     Authority, Config, Credential, Listener, Network, Protocol, Secret, ThirdParty, TlsIdentity,
-    Upstream,
+    Upstream, UpstreamUrl,
 };
+use crate::route::HostPattern;
 
 /// Compiles the text of the file at `path`; the second part of the answer are warnings.
 pub(super) fn compile(text: &str, path: &Path) -> Result<(Config, Vec<Problem>), ConfigError> {
@@ -108,14 +110,14 @@ impl Compiler<'_> {
         let cache = bounds::cache(&section, self.report);
         let threads = bounds::threads(&section, self.report);
         let trusted_proxies = self.trusted_proxies(&section);
-        let (table, routes) = routes?;
+        let (table, routes, own) = routes?;
         let (limits, token_limits) = limits?;
         Some(Config {
             listeners: listeners?,
             admin: admin?,
             authority: authority?,
             directory: directory?,
-            upstreams: upstreams?,
+            upstreams: upstreams?.into_iter().chain(own).collect(),
             trusted_proxies: trusted_proxies?,
             table,
             routes,
@@ -224,8 +226,9 @@ impl Compiler<'_> {
         })
     }
 
-    /// The upstreams, and the names of all, also of those that are wrong: a route may lead there.
-    fn upstreams(&mut self, root: &Section<'_>) -> (Option<Vec<Upstream>>, Vec<String>) {
+    /// The upstreams, and what routes know of all, also of those that are wrong: a route may lead
+    /// there.
+    fn upstreams(&mut self, root: &Section<'_>) -> (Option<Vec<Upstream>>, Vec<Named>) {
         let nodes = root.need("upstreams", self.report).and_then(|node| {
             let nodes = items(node, "`upstreams`", self.report)?;
             if nodes.is_empty() {
@@ -238,7 +241,11 @@ impl Compiler<'_> {
         let mut upstreams = Some(Vec::new());
         for node in nodes.unwrap_or_default() {
             let (name, upstream) = self.upstream(node, &names);
-            names.push(name);
+            names.push(Named {
+                name,
+                tcp: upstream.as_ref().map(|u| u.tcp.clone()).unwrap_or_default(),
+                protocol: upstream.as_ref().map_or(Protocol::Http1, |u| u.protocol),
+            });
             upstreams = upstreams.zip(upstream).map(|(mut all, one)| {
                 all.push(one);
                 all
@@ -247,20 +254,16 @@ impl Compiler<'_> {
         (nodes.and(upstreams), names)
     }
 
-    fn upstream(&mut self, node: &Node, taken: &[String]) -> (String, Option<Upstream>) {
+    fn upstream(&mut self, node: &Node, taken: &[Named]) -> (String, Option<Upstream>) {
         let known = ["name", "urls", "credential", "ca", "protocol"];
         let Some(section) = Section::open(node, "an upstream", &known, &[], self.report) else {
             return (String::new(), None);
         };
-        let name = self.unique_name(&section, "upstream", taken);
-        let urls = section.need("urls", self.report).and_then(|node| {
-            let nodes = items(node, "`urls`", self.report)?;
-            if nodes.is_empty() {
-                let message = "an upstream needs at least one URL";
-                self.report.error(node.id, Fault::new(message));
-            }
-            all(nodes, |node| read(node, self.report, scalar::url))
-        });
+        let taken: Vec<_> = taken.iter().map(|known| known.name.clone()).collect();
+        let name = self.unique_name(&section, "upstream", &taken);
+        let urls = section
+            .need("urls", self.report)
+            .and_then(|node| self.urls(node, &section));
         let credential = match section.find("credential") {
             Some(node) => self.credential(node).map(Some),
             None => Some(None),
@@ -271,9 +274,11 @@ impl Compiler<'_> {
             .map(|node| read(node, self.report, path(base)));
         let protocol = section.read_or("protocol", Protocol::Http1, self.report, protocol);
         let upstream = || {
+            let (urls, tcp) = urls?;
             Some(Upstream {
                 name: name.clone()?,
-                urls: urls?,
+                urls,
+                tcp,
                 credential: credential?,
                 ca: ca.map_or(Some(None), |ca| ca.map(Some))?,
                 protocol: protocol?,
@@ -281,6 +286,33 @@ impl Compiler<'_> {
         };
         let upstream = upstream();
         (name.unwrap_or_default(), upstream)
+    }
+
+    /// The URLs of an upstream: all for HTTP, or all for tunnels.
+    fn urls(
+        &mut self,
+        node: &Node,
+        section: &Section<'_>,
+    ) -> Option<(Vec<UpstreamUrl>, Vec<HostPattern>)> {
+        let nodes = items(node, "`urls`", self.report)?;
+        if nodes.is_empty() {
+            let message = "an upstream needs at least one URL";
+            self.report.error(node.id, Fault::new(message));
+        }
+        let is_tcp = |node: &Node| text(node).is_some_and(|text| text.starts_with("tcp://"));
+        if !nodes.iter().any(is_tcp) {
+            let urls = all(nodes, |node| read(node, self.report, scalar::url))?;
+            return Some((urls, Vec::new()));
+        }
+        for key in ["credential", "ca", "protocol"] {
+            if let Some(node) = section.find(key) {
+                let fault =
+                    Fault::new(format!("`{key}` is about HTTP, which tunnels do not speak"));
+                self.report.error(node.id, fault);
+            }
+        }
+        let tcp = all(nodes, |node| read(node, self.report, tunnel::address))?;
+        Some((Vec::new(), tcp))
     }
 
     fn credential(&mut self, node: &Node) -> Option<Credential> {
@@ -341,6 +373,14 @@ impl Compiler<'_> {
         }
         Some(name)
     }
+}
+
+/// An upstream, as far as routes have to know it.
+struct Named {
+    name: String,
+    /// Where tunnels lead; empty for one that speaks HTTP.
+    tcp: Vec<HostPattern>,
+    protocol: Protocol,
 }
 
 const SECTIONS: [&str; 12] = [

@@ -154,7 +154,10 @@ pub(super) fn method(text: &str) -> Result<Method, Fault> {
     let known = METHODS.iter().find(|method| method.as_str() == text);
     known.cloned().ok_or_else(|| {
         if text == "CONNECT" {
-            return Fault::new("CONNECT is not supported by this version");
+            let fault = Fault::new("CONNECT opens tunnels and nothing else");
+            return fault.hint(
+                "write `tunnel: ssh` or `tunnel: tcp`, a `host` with its port, and no method",
+            );
         }
         Fault::new(format!("`{text}` is no method of a route"))
             .suggest(text, METHODS.iter().map(Method::as_str))

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::headers;
-use super::http1::Http1;
+use super::http1::{Http1, Switched};
 use super::lease::{LeaseWatch, Leases};
 use super::pulse::InFlight;
 use super::tenure::{Events, Tenure};
@@ -293,6 +293,21 @@ pub(super) struct UpstreamBody {
     pub(super) events: Option<Events>,
 }
 
+impl UpstreamBody {
+    /// The body of a response that switches protocols: there is none, and nothing carries it.
+    pub(super) fn none(incoming: Incoming) -> Self {
+        Self {
+            incoming,
+            link: Link::Http1(None),
+            upload: None,
+            idle: Duration::ZERO,
+            moved: turn::now(),
+            tenure: None,
+            events: None,
+        }
+    }
+}
+
 /// What carries a response.
 #[derive(Debug)]
 pub(super) enum Link {
@@ -315,6 +330,14 @@ impl Link {
     fn fail(&mut self) {
         if let Self::Http1(taken) = self {
             *taken = None;
+        }
+    }
+
+    /// What the connection has become, if its server has switched protocols.
+    pub(super) fn into_switched(self) -> Option<Switched> {
+        match self {
+            Self::Http1(taken) => taken?.0.into_switched(),
+            Self::Http2(_) => None,
         }
     }
 }

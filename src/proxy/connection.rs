@@ -1,5 +1,6 @@
 //! One downstream connection: its handshake, its requests, its end.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::Request;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
@@ -28,6 +30,7 @@ use super::pulse::{Downstream, Lapse, Pulse};
 use super::service;
 use super::socket::Socket;
 use super::tls;
+use super::tunnel::{self, Switch};
 use super::turn::{self, turn};
 use super::upstream::LocalExecutor;
 use super::worker::Worker;
@@ -40,6 +43,16 @@ pub(super) struct Connection {
     pub(super) pulse: Rc<Pulse>,
     /// For `X-Forwarded-For` and `X-Forwarded-Proto`.
     pub(super) client: Client,
+    /// What the connection becomes after the response that is about to be written.
+    switch: RefCell<Option<Box<Switch>>>,
+}
+
+impl Connection {
+    /// Has the connection go on as something else. The response to the request says so, with 101,
+    /// or with success to CONNECT.
+    pub(super) fn switch_to(&self, switch: Switch) {
+        *self.switch.borrow_mut() = Some(Box::new(switch));
+    }
 }
 
 /// Serves a connection until it ends, from either side.
@@ -58,7 +71,9 @@ pub(super) async fn serve(
         worker: Rc::clone(&worker),
         pulse: Rc::clone(&pulse),
         client: Client::new(peer.ip(), encrypted, &worker.shared.trusted_proxies),
+        switch: RefCell::default(),
     });
+    let switching = Rc::clone(&connection);
     let service = service_fn(move |request: Request<Incoming>| {
         let begun = turn::read();
         let connection = Rc::clone(&connection);
@@ -75,19 +90,33 @@ pub(super) async fn serve(
         Version::Http1 => {
             let mut http = worker.protocols.http1.serve_connection(io, service);
             if drive(&worker, &pulse, Pin::new(&mut http)).await == End::Own {
-                // hyper leaves a connection open on which a switch of protocols was once asked
-                // for; a second shutdown of the others does nothing.
-                let mut downstream = http.into_parts().io.into_inner();
-                let closed = poll_fn(|cx| Pin::new(&mut downstream).poll_shutdown(cx));
-                if let Ok(Err(error)) = timeout(worker.timeouts.idle, closed).await {
-                    tracing::debug!(%error, "connection ended");
-                }
+                let parts = http.into_parts();
+                finish(&switching, parts.io.into_inner(), parts.read_buf).await;
             }
         }
         Version::Http2 => {
             let http = pin!(worker.protocols.http2.serve_connection(io, service));
             drive(&worker, &pulse, http).await;
         }
+    }
+}
+
+/// What comes after HTTP/1.1: another protocol, or the end. `read` is what came behind the last
+/// request.
+async fn finish(connection: &Connection, downstream: Downstream, read: Bytes) {
+    let mut downstream = downstream;
+    let worker = &connection.worker;
+    // Where hyper could not write all of the response, nobody can say what the client would read.
+    let switch = connection.switch.take();
+    if let Some(switch) = switch.filter(|_| !downstream.is_blocked()) {
+        tunnel::run(*switch, downstream, read, worker).await;
+        return;
+    }
+    // hyper leaves a connection open on which a switch of protocols was once asked for; a second
+    // shutdown of the others does nothing.
+    let closed = poll_fn(|cx| Pin::new(&mut downstream).poll_shutdown(cx));
+    if let Ok(Err(error)) = timeout(worker.timeouts.idle, closed).await {
+        tracing::debug!(%error, "connection ended");
     }
 }
 

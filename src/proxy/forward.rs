@@ -1,6 +1,7 @@
 //! From a permit to the upstream's response. Without a permit there is no way in here.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
@@ -13,9 +14,12 @@ use super::client::{FORWARDED_FOR, FORWARDED_PROTO};
 use super::connection::Connection;
 use super::decision::DecisionId;
 use super::headers::{self, Sieve};
+use super::http1::Switched;
 use super::respond::Answer;
 use super::tenure::{Events, Tenure};
+use super::tunnel::{Speech, Switch};
 use super::turn;
+use super::upgrade::Wish;
 use super::upstream::{ConnectError, Upstream};
 use super::worker::{RouteEntry, Worker};
 use crate::authz::{Identity, LeaseEnd, Permit};
@@ -50,6 +54,15 @@ pub(super) enum ForwardError {
     /// The token has ended, and the permit with it.
     #[error("{}", .0.sentence())]
     LeaseEnded(LeaseEnd),
+    /// The WebSocket handshake is none.
+    #[error("the WebSocket handshake is malformed: {0}")]
+    Handshake(&'static str),
+    /// What the route leads to is no place to connect to.
+    #[error("the request names no port to connect to")]
+    NoTarget,
+    /// The route takes a WebSocket handshake only.
+    #[error("the route is a tunnel, which begins with a WebSocket handshake")]
+    NotWebSocket,
 }
 
 /// Sends the request that `permit` is for, and returns the response as it begins.
@@ -69,32 +82,31 @@ pub(super) async fn forward(
     let body = request.body_mut();
     body.refuse_trailers(&route.late);
     body.end_with(permit.lease(), &worker.leases);
-    let bound = tenure.as_ref();
-    let exchange = exchange(
-        &permit, request, sieve, decision, connection, upstream, bound,
-    );
-    let (mut response, link, upload) = match exchange.await {
+    let wish = match route.websocket {
+        true => Wish::of(&request).map_err(ForwardError::Handshake)?,
+        false => None,
+    };
+    let exchange = Exchange {
+        permit: &permit,
+        sieve,
+        decision,
+        connection,
+        upstream,
+        tenure: tenure.as_ref(),
+        wish: wish.as_ref(),
+    };
+    let (mut response, link, upload) = match exchange.run(request).await {
         Ok(begun) => begun,
-        Err(ForwardError::LeaseEnded(end)) => {
-            if let Some(tenure) = tenure {
-                tenure.close(end);
-            }
-            return Err(ForwardError::LeaseEnded(end));
-        }
         Err(error) => {
-            let code = Answer::from(&error).code.as_str();
-            worker.metrics.forward_failed(&upstream.plan.name, code);
-            tracing::warn!(
-                decision = decision.as_str(),
-                upstream = &*upstream.plan.name,
-                code,
-                error = &error as &(dyn std::error::Error + 'static),
-                "request not forwarded"
-            );
+            not_forwarded(&error, worker, upstream, tenure.as_ref(), decision);
             return Err(error);
         }
     };
     route.metrics.responded(response.status().as_u16());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        switch(link, tenure, route, decision, connection)?;
+        return Ok(response.map(UpstreamBody::none));
+    }
     if !matches!(response.status(), StatusCode::OK | StatusCode::NO_CONTENT) {
         upstream.plan.keep_here(response.headers_mut());
     }
@@ -116,54 +128,137 @@ pub(super) async fn forward(
     }))
 }
 
-/// Sends the request and waits for a response head that can be passed on.
-async fn exchange(
-    permit: &Permit,
-    request: Box<Request<RequestBody>>,
-    sieve: &mut Sieve,
+/// Has the connection go on as what the upstream has agreed to. What carried the response is that
+/// from now on.
+fn switch(
+    link: Link,
+    tenure: Option<Tenure>,
+    route: &RouteEntry,
     decision: &DecisionId,
     connection: &Connection,
-    upstream: &Upstream,
-    tenure: Option<&Tenure>,
-) -> Result<(Response<Incoming>, Link, Option<Rc<Upload>>), ForwardError> {
-    let mut request = request;
-    let version = request.version();
-    let upload = request.body().upload();
-    let trusted = &connection.worker.shared.trusted_proxies;
-    let (address, scheme) = connection.client.of(request.headers(), trusted);
-    let line = sieve.apply(request.headers_mut());
-    // The host that the client asked for, which has been judged to be one.
-    let host = line.or_else(|| {
-        let authority = request.uri().authority()?;
-        HeaderValue::from_str(authority.as_str()).ok()
+) -> Result<(), ForwardError> {
+    let unclear = "it switches protocols while it is still speaking HTTP";
+    let switched = link.into_switched();
+    let Switched {
+        socket,
+        ahead,
+        counted,
+    } = switched.ok_or(ForwardError::Response(unclear))?;
+    connection.switch_to(Switch {
+        upstream: socket,
+        ahead,
+        speech: Speech::Frames,
+        tenure,
+        route: Arc::clone(&route.name),
+        decision: *decision,
+        counted: Some(counted),
     });
-    let headers = request.headers_mut();
-    identify(headers, permit.identity(), decision);
-    headers.insert(FORWARDED_FOR, address);
-    headers.insert(FORWARDED_PROTO, scheme);
-    if let Some(host) = host {
-        headers.insert(FORWARDED_HOST, host);
-    }
-    if let Some((name, value)) = &upstream.plan.credential {
-        headers.insert(name, value.clone());
-    }
-    let timeouts = &connection.worker.timeouts;
-    let (mut response, link) = upstream.send(request, timeouts, tenure).await?;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(ForwardError::Response("it switches protocols unasked"));
-    }
-    headers::clean_response(response.headers_mut()).map_err(ForwardError::Response)?;
-    response.extensions_mut().clear();
-    if version == Version::HTTP_11 && upload.as_ref().is_some_and(|u| u.stage() != Stage::Ended) {
-        // What is left of the body may never be read, and the next request would not be found.
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-        connection.pulse.answered_early();
-    }
-    Ok((response, link, upload))
+    Ok(())
 }
 
-fn destination<'a>(worker: &'a Worker, permit: &Permit) -> Option<(&'a RouteEntry, &'a Upstream)> {
+/// What a request is sent with.
+struct Exchange<'a> {
+    permit: &'a Permit,
+    sieve: &'a mut Sieve,
+    decision: &'a DecisionId,
+    connection: &'a Connection,
+    upstream: &'a Upstream,
+    tenure: Option<&'a Tenure>,
+    wish: Option<&'a Wish>,
+}
+
+/// A response that has begun, what carries it, and what is left of the request.
+type Begun = (Response<Incoming>, Link, Option<Rc<Upload>>);
+
+impl Exchange<'_> {
+    /// Sends the request and waits for a response head that can be passed on.
+    async fn run(self, request: Box<Request<RequestBody>>) -> Result<Begun, ForwardError> {
+        let Self {
+            permit,
+            sieve,
+            decision,
+            connection,
+            upstream,
+            tenure,
+            wish,
+        } = self;
+        let mut request = request;
+        let version = request.version();
+        let upload = request.body().upload();
+        let trusted = &connection.worker.shared.trusted_proxies;
+        let (address, scheme) = connection.client.of(request.headers(), trusted);
+        let line = sieve.apply(request.headers_mut());
+        // The host that the client asked for, which has been judged to be one.
+        let host = line.or_else(|| {
+            let authority = request.uri().authority()?;
+            HeaderValue::from_str(authority.as_str()).ok()
+        });
+        let headers = request.headers_mut();
+        identify(headers, permit.identity(), decision);
+        headers.insert(FORWARDED_FOR, address);
+        headers.insert(FORWARDED_PROTO, scheme);
+        if let Some(host) = host {
+            headers.insert(FORWARDED_HOST, host);
+        }
+        if let Some((name, value)) = &upstream.plan.credential {
+            headers.insert(name, value.clone());
+        }
+        if wish.is_some() {
+            Wish::ask(headers);
+        }
+        let timeouts = &connection.worker.timeouts;
+        let sending = upstream.send(request, wish.is_some(), timeouts, tenure);
+        let (mut response, link) = sending.await?;
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if switches {
+            let unasked = ForwardError::Response("it switches protocols unasked");
+            let granted = wish.ok_or(unasked)?.granted(response.headers());
+            granted.map_err(ForwardError::Response)?;
+        }
+        headers::clean_response(response.headers_mut()).map_err(ForwardError::Response)?;
+        if let Some(wish) = wish.filter(|_| switches) {
+            wish.grant(response.headers_mut());
+        }
+        response.extensions_mut().clear();
+        if version == Version::HTTP_11 && upload.as_ref().is_some_and(|u| u.stage() != Stage::Ended)
+        {
+            // What is left of the body may never be read, and the next request would not be found.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+            connection.pulse.answered_early();
+        }
+        Ok((response, link, upload))
+    }
+}
+
+/// Writes down why a permitted request has no response.
+pub(super) fn not_forwarded(
+    error: &ForwardError,
+    worker: &Worker,
+    upstream: &Upstream,
+    tenure: Option<&Tenure>,
+    decision: &DecisionId,
+) {
+    if let (ForwardError::LeaseEnded(end), Some(tenure)) = (error, tenure) {
+        tenure.close(*end);
+        return;
+    }
+    let code = Answer::from(error).code.as_str();
+    worker.metrics.forward_failed(&upstream.plan.name, code);
+    tracing::warn!(
+        decision = decision.as_str(),
+        upstream = &*upstream.plan.name,
+        code,
+        error = error as &(dyn std::error::Error + 'static),
+        "request not forwarded"
+    );
+}
+
+/// The route of a permit, and where it leads.
+pub(super) fn destination<'a>(
+    worker: &'a Worker,
+    permit: &Permit,
+) -> Option<(&'a RouteEntry, &'a Upstream)> {
     let route = worker.routes.get(permit.route())?;
     Some((route, worker.upstreams.get(route.upstream)?))
 }

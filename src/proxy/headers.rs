@@ -214,7 +214,7 @@ fn nominations(headers: &HeaderMap) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+pub(super) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(header::CONNECTION)
         .iter()

@@ -31,13 +31,30 @@ pub(super) struct Http1 {
     connection: Driven,
     deadline: Deadline,
     /// Counts the connection among those of its server.
-    _counted: Rc<()>,
+    counted: Rc<()>,
+}
+
+/// What is polled.
+struct Driven {
+    /// The connection, until it has ended; or after that, where its socket goes on as another
+    /// protocol.
+    connection: Option<Box<Connection<TokioIo<Socket>, RequestBody>>>,
+    /// It is kept after its end.
+    keeps: bool,
+    ended: bool,
     /// The last poll left no waker behind.
     silent: bool,
 }
 
-/// `None` once it has ended.
-type Driven = Option<Box<Connection<TokioIo<Socket>, RequestBody>>>;
+/// A connection that speaks another protocol from here on.
+#[derive(Debug)]
+pub(super) struct Switched {
+    pub(super) socket: Socket,
+    /// What the server has sent in that protocol already.
+    pub(super) ahead: Bytes,
+    /// Still counts the connection among those of its server.
+    pub(super) counted: Rc<()>,
+}
 
 /// What became of a request that was to be sent.
 #[derive(Debug)]
@@ -55,10 +72,14 @@ impl Http1 {
         let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
         Ok(Self {
             sender,
-            connection: Some(Box::new(connection)),
+            connection: Driven {
+                connection: Some(Box::new(connection)),
+                keeps: false,
+                ended: false,
+                silent: false,
+            },
             deadline: Deadline::default(),
-            _counted: counted,
-            silent: false,
+            counted,
         })
     }
 
@@ -73,7 +94,6 @@ impl Http1 {
         let upload = request.body().upload();
         let mut head = pin!(unconstrained(self.sender.try_send_request(*request)));
         let (connection, deadline) = (&mut self.connection, &mut self.deadline);
-        let silent = &mut self.silent;
         let mut written = false;
         let outcome = poll_fn(|cx| {
             if let Some(end) = tenure.and_then(Tenure::ended) {
@@ -83,7 +103,7 @@ impl Http1 {
             let poll_head = |idle: &mut Context<'_>| head.as_mut().poll(idle);
             // The first time there is only something to write, and nothing to read yet.
             let first = !std::mem::replace(&mut written, true);
-            match poll_driven(connection, silent, cx, first, poll_head) {
+            match poll_driven(connection, cx, first, poll_head) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
                 Poll::Pending => {
                     let upload = upload.as_ref();
@@ -102,6 +122,24 @@ impl Http1 {
         }
     }
 
+    /// Allows the server to switch to another protocol with its response to the next request.
+    pub(super) fn may_switch(&mut self) {
+        self.connection.keeps = true;
+    }
+
+    /// What a connection is whose server has switched; `None` if HTTP did not end with that.
+    pub(super) fn into_switched(self) -> Option<Switched> {
+        let Driven {
+            connection, ended, ..
+        } = self.connection;
+        let parts = connection.filter(|_| ended)?.into_parts();
+        Some(Switched {
+            socket: parts.io.into_inner(),
+            ahead: parts.read_buf,
+            counted: self.counted,
+        })
+    }
+
     /// The next part of the response.
     pub(super) fn poll_body(
         &mut self,
@@ -113,8 +151,7 @@ impl Http1 {
             return Poll::Ready(frame);
         }
         let poll_frame = |idle: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(idle);
-        let (connection, silent) = (&mut self.connection, &mut self.silent);
-        poll_driven(connection, silent, cx, false, poll_frame)
+        poll_driven(&mut self.connection, cx, false, poll_frame)
     }
 
     /// The timer of this connection, armed by whoever waits on it.
@@ -125,21 +162,22 @@ impl Http1 {
     /// Lets go of the task that used the connection, and says whether another may use it: its
     /// request is sent, its response read, and nothing else has come.
     pub(super) fn rest(&mut self) -> bool {
+        self.connection.keeps = false;
         // A connection that wants another request has looked for more of the last response after
         // its end; most are that far once they have handed out the last part, and need no poll.
         // The next time they do: what comes meanwhile has to be noticed.
-        if !std::mem::take(&mut self.silent) || !self.sender.is_ready() {
+        if !std::mem::take(&mut self.connection.silent) || !self.sender.is_ready() {
             let idle = &mut Context::from_waker(Waker::noop());
             drive(&mut self.connection, idle);
         }
-        self.connection.is_some() && self.sender.is_ready()
+        self.connection.is_open() && self.sender.is_ready()
     }
 }
 
 impl fmt::Debug for Http1 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http1")
-            .field("open", &self.connection.is_some())
+            .field("open", &self.connection.is_open())
             .finish_non_exhaustive()
     }
 }
@@ -151,32 +189,46 @@ impl fmt::Debug for Http1 {
 /// when that is taken, and have this task polled once more for nothing. `wait` says that there
 /// can be nothing yet.
 fn poll_driven<T>(
-    connection: &mut Driven,
-    silent: &mut bool,
+    driven: &mut Driven,
     cx: &mut Context<'_>,
     wait: bool,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
 ) -> Poll<T> {
     let idle = &mut Context::from_waker(Waker::noop());
     if !wait {
-        drive(connection, idle);
+        drive(driven, idle);
         if let Poll::Ready(output) = poll(idle) {
-            *silent = true;
+            driven.silent = true;
             return Poll::Ready(output);
         }
     }
-    *silent = false;
-    drive(connection, cx);
-    poll(idle)
+    driven.silent = false;
+    drive(driven, cx);
+    let polled = poll(idle);
+    if polled.is_pending() && driven.ended {
+        // Nothing was switched, so it is dropped after all.
+        driven.connection = None;
+        return poll(idle);
+    }
+    polled
 }
 
 /// Polls the connection, and drops it when it is done: that hands out an unsent request and ends
 /// a body that will not be completed.
-fn drive(connection: &mut Driven, cx: &mut Context<'_>) {
-    if let Some(open) = connection
-        && Pin::new(open).poll(cx).is_ready()
+fn drive(driven: &mut Driven, cx: &mut Context<'_>) {
+    if let Some(connection) = driven.connection.as_mut().filter(|_| !driven.ended)
+        && let Poll::Ready(outcome) = Pin::new(connection).poll(cx)
     {
-        *connection = None;
+        driven.ended = true;
+        if !driven.keeps || outcome.is_err() {
+            driven.connection = None;
+        }
+    }
+}
+
+impl Driven {
+    fn is_open(&self) -> bool {
+        self.connection.is_some() && !self.ended
     }
 }
 

@@ -1,6 +1,7 @@
 //! Signs of life of one downstream connection, and what their absence means.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -215,6 +216,8 @@ pub(super) struct Downstream {
     guard: Option<Box<Guard>>,
     pulse: Rc<Pulse>,
     linger: Linger,
+    /// The connection has left HTTP: either direction ends for itself, and nothing lingers.
+    released: bool,
 }
 
 /// How far the end of a connection has come.
@@ -238,7 +241,28 @@ impl Downstream {
             guard: guard.map(Box::new),
             pulse,
             linger: Linger::default(),
+            released: false,
         }
+    }
+
+    /// Whether bytes that were written are still waiting for the client to read.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.pulse.blocked_since.get().is_some()
+    }
+
+    /// The connection speaks another protocol from here on.
+    pub(super) fn release(&mut self) {
+        self.released = true;
+        if let Some(guard) = &mut self.guard {
+            guard.release();
+        }
+    }
+
+    /// Ends a connection that was released, whatever its client is still sending.
+    pub(super) async fn end(&mut self) -> io::Result<()> {
+        self.released = false;
+        self.pulse.answered_early();
+        poll_fn(|cx| Pin::new(&mut *self).poll_shutdown(cx)).await
     }
 
     /// Reads and forgets what the client is still sending, for a moment.
@@ -348,6 +372,9 @@ impl AsyncWrite for Downstream {
         }
         let outcome = Pin::new(&mut self.socket).poll_shutdown(cx);
         ready!(self.note(outcome))?;
+        if self.released {
+            return Poll::Ready(Ok(()));
+        }
         self.poll_linger(cx).map(Ok)
     }
 }

@@ -154,6 +154,10 @@ impl Answer {
                     headers.insert(header::ALLOW, value);
                 }
             }
+            StatusCode::UPGRADE_REQUIRED => {
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            }
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
@@ -267,6 +271,10 @@ impl From<Denial> for Answer {
                     "this path has routes for other methods only, see Allow",
                 )
             },
+            Denial::NoTunnel => Self::new(
+                Code::MethodNotAllowed,
+                "no tunnel leads to this host and port",
+            ),
             Denial::Misdirected => Self::new(Code::Misdirected, "no route has this host"),
             Denial::Unavailable(why) => Self::new(Code::Unavailable, why),
         }
@@ -339,6 +347,15 @@ impl From<&ForwardError> for Answer {
             ForwardError::Response(_) => Self::new(
                 Code::UpstreamBadResponse,
                 "the upstream's response cannot be passed on; it may have acted on the request",
+            ),
+            ForwardError::Handshake(why) => Self::new(Code::BadHandshake, *why),
+            ForwardError::NoTarget => Self::new(
+                Code::BadField,
+                "what the request names is no port to connect to; nothing was sent",
+            ),
+            ForwardError::NotWebSocket => Self::new(
+                Code::UpgradeRequired,
+                "this is a tunnel; begin it with a WebSocket handshake over HTTP/1.1",
             ),
             ForwardError::BodyLate => Self::new(
                 Code::BodyTimeout,

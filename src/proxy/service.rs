@@ -18,6 +18,7 @@ use super::headers::Sieve;
 use super::host::is_host;
 use super::record::Record;
 use super::respond::{Answer, Caller, Code};
+use super::tunnel;
 use super::turn;
 use super::worker::Worker;
 use crate::authz::{Denial, Head, Permit, Waiting};
@@ -63,6 +64,15 @@ pub(super) async fn serve(
         }
     };
     let answer = match verdict {
+        Ok(permit) if worker.opens_tunnel(&permit) => {
+            match tunnel::open(permit, &request, &decision, &connection).await {
+                Ok(response) => {
+                    let read_by = turn::now() + worker.timeouts.idle;
+                    return response.map(|bytes| ResponseBody::own(bytes, read_by, in_flight));
+                }
+                Err(error) => Answer::from(&error),
+            }
+        }
         Ok(permit) => {
             held.hand_over(&mut request);
             match forward(permit, request, &mut sieve, &decision, &connection).await {
@@ -113,7 +123,7 @@ fn judge(
     id: &DecisionId,
     begun: Instant,
 ) -> Judged {
-    let head = match read(request, sieve, &worker.limits) {
+    let head = match read(request, sieve, worker.connects, &worker.limits) {
         Ok(head) => Head {
             basic: held.basic.as_ref(),
             body: held.body.as_ref(),
@@ -148,6 +158,7 @@ fn judge(
 fn read<'a, B: Body>(
     request: &'a Request<B>,
     sieve: &mut Sieve,
+    connects: bool,
     limits: &ConnectionLimits,
 ) -> Result<Head<'a>, Answer> {
     let (method, headers, uri) = (request.method(), request.headers(), request.uri());
@@ -155,28 +166,47 @@ fn read<'a, B: Body>(
         let detail = "use HTTP/1.1 or HTTP/2";
         return Err(Answer::new(Code::HttpVersion, detail).closing());
     }
-    if matches!(*method, Method::CONNECT | Method::TRACE) {
+    let connect = *method == Method::CONNECT;
+    if *method == Method::TRACE || (connect && !connects) {
         let why = "CONNECT and TRACE have no route";
         return Err(Answer::new(Code::MethodNotAllowed, why).closing());
+    }
+    if connect && request.version() == Version::HTTP_2 {
+        let why = "a tunnel begins with CONNECT over HTTP/1.1";
+        return Err(Answer::new(Code::TunnelVersion, why));
     }
     if headers.len() > limits.headers {
         let why = format!("more than {} headers", limits.headers);
         return Err(Answer::new(Code::HeadTooLarge, why).closing());
     }
-    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    let target = match uri.path_and_query() {
+        Some(target) => target.as_str(),
+        // In authority-form there is nothing but the host, which the tunnel is found by.
+        None if connect && uri.scheme().is_none() => "/",
+        None => "",
+    };
     if target.len() > limits.target_bytes {
         let why = format!("the target is longer than {} bytes", limits.target_bytes);
         return Err(Answer::new(Code::TargetTooLong, why).closing());
     }
     let ambiguous = |why: &'static str| Answer::from(Denial::Ambiguous(why.into()));
-    if !target.starts_with('/') {
-        return Err(ambiguous("the target is not a path"));
+    if !target.starts_with('/') || (connect && uri.path_and_query().is_some()) {
+        return Err(ambiguous(
+            "the target does not have the form that the method demands",
+        ));
     }
     // Readers that merge a form into the query would see other fields than were judged.
     if matches!(*method, Method::GET | Method::HEAD | Method::DELETE)
         && !request.body().is_end_stream()
     {
         return Err(ambiguous("a GET, HEAD or DELETE has no body"));
+    }
+    // Behind the body comes what only the answer tells: another protocol, or the next request.
+    if (headers.contains_key(header::UPGRADE) || connect)
+        && (headers.contains_key(header::CONTENT_LENGTH)
+            || headers.contains_key(header::TRANSFER_ENCODING))
+    {
+        return Err(ambiguous("a request for another protocol has no body"));
     }
     sieve
         .judge(headers, request.version(), limits.odd_header_names)

@@ -184,10 +184,11 @@ impl Upstream {
     }
 
     /// Sends a request to the next server in turn, or, as long as no byte of it was written, to
-    /// the one after that.
+    /// the one after that. One that `switches` asks for another protocol on its connection.
     pub(super) async fn send(
         &self,
         request: Box<Request<RequestBody>>,
+        switches: bool,
         timeouts: &Timeouts,
         tenure: Option<&Tenure>,
     ) -> Result<Carried, ForwardError> {
@@ -205,7 +206,10 @@ impl Upstream {
             }
             server.address(&mut request, self.plan.protocol);
             let outcome = match self.plan.protocol {
-                Protocol::Http1 => self.send_http1(server, request, timeouts, tenure).await,
+                Protocol::Http1 => {
+                    let sending = self.send_http1(server, request, switches, timeouts, tenure);
+                    sending.await
+                }
                 Protocol::Http2 => self.send_http2(server, request, timeouts, tenure).await,
             };
             match outcome {
@@ -238,6 +242,7 @@ impl Upstream {
         &self,
         server: &Rc<Server>,
         request: Box<Request<RequestBody>>,
+        switches: bool,
         timeouts: &Timeouts,
         tenure: Option<&Tenure>,
     ) -> Result<Carried, Unsent> {
@@ -245,7 +250,8 @@ impl Upstream {
         // A parked connection may have died; it says so before a byte is written, which makes
         // it safe to take another, for any method.
         loop {
-            let parked = server.take();
+            // What may become another protocol begins on a connection of its own.
+            let parked = if switches { None } else { server.take() };
             let fresh = parked.is_none();
             let mut connection = match parked {
                 Some(parked) => parked,
@@ -255,6 +261,9 @@ impl Upstream {
                     Err(why) => return Err(Unsent::Connect(request, why)),
                 },
             };
+            if switches {
+                connection.may_switch();
+            }
             let sent = turn::now();
             match connection.send(request, sent, timeouts, tenure).await {
                 Sending::Answered(response) => {

@@ -22,6 +22,7 @@ use super::decision::DecisionIds;
 use super::lease::{self, Leases};
 use super::listener;
 use super::upstream::{Upstream, UpstreamPlan};
+use crate::authz::Permit;
 use crate::config::{ConnectionLimits, Network, Timeouts};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::shutdown::Shutdown;
@@ -50,6 +51,12 @@ pub(super) struct RouteEntry {
     pub(super) stream: bool,
     /// Whether it asks for Basic authentication.
     pub(super) basic: bool,
+    /// Whether its requests may become a `WebSocket`.
+    pub(super) websocket: bool,
+    /// Whether its requests become tunnels.
+    pub(super) tunnel: bool,
+    /// Whether they do with CONNECT.
+    pub(super) connects: bool,
     /// Names that request trailers may not have: what the rule reads, and the credential.
     pub(super) late: Arc<[HeaderName]>,
     pub(super) metrics: RouteMetrics,
@@ -69,6 +76,8 @@ pub(super) struct Worker {
     pub(super) metrics: Arc<Metrics>,
     pub(super) routes: Vec<RouteEntry>,
     pub(super) upstreams: Vec<Upstream>,
+    /// Whether there is a route that CONNECT can have.
+    pub(super) connects: bool,
     pub(super) limits: ConnectionLimits,
     pub(super) timeouts: Timeouts,
     pub(super) protocols: Protocols,
@@ -90,6 +99,7 @@ impl Worker {
             metrics: Arc::clone(&shared.metrics),
             routes: shared.routes.clone(),
             upstreams: shared.upstreams.iter().map(upstream).collect(),
+            connects: shared.routes.iter().any(|route| route.connects),
             limits: shared.limits,
             timeouts: shared.timeouts,
             protocols: Protocols::new(&shared.limits),
@@ -100,6 +110,14 @@ impl Worker {
             no_route: Arc::from(""),
             shared,
         }
+    }
+}
+
+impl Worker {
+    /// Whether a permit is leave for a tunnel.
+    pub(super) fn opens_tunnel(&self, permit: &Permit) -> bool {
+        let route = self.routes.get(permit.route());
+        route.is_some_and(|route| route.tunnel)
     }
 }
 

@@ -132,6 +132,34 @@ impl HostPattern {
         Some(captured.into_iter().collect())
     }
 
+    /// The host and port that the pattern stands for with these values of its captures, in their
+    /// order. `None` if there are too few, or if one of them cannot be there.
+    ///
+    /// IPv6 addresses come without their brackets.
+    pub(super) fn fill(&self, values: &[&str]) -> Option<(String, u16)> {
+        let mut values = values.iter();
+        let mut host = String::new();
+        for label in &self.labels {
+            if !host.is_empty() {
+                host.push('.');
+            }
+            host.push_str(match label {
+                Label::Literal(text) => text,
+                Label::Capture => values.next().filter(|value| Alphabet::Id.accepts(value))?,
+            });
+        }
+        if is_ipv6(&host) {
+            host.pop();
+            host.remove(0);
+        }
+        let port = match self.port {
+            Port::Any => return None,
+            Port::Capture => port_number(values.next()?)?,
+            Port::Exact(port) => port,
+        };
+        Some((host, port))
+    }
+
     /// Whether a host can match both patterns, and which is the more exact one then.
     ///
     /// `Some(Less)` says that the other one comes first: a literal label before a capture, from

@@ -29,3 +29,4 @@ mod streams;
 mod support;
 mod third_parties;
 mod transport;
+mod upgrades;

@@ -4,20 +4,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use super::access::{self, Site};
-use super::{Node, NodeId, Report, Section, Value, items, read, scalar, text};
+use super::tunnel::{self, Led};
+use super::{Named, Node, NodeId, Report, Section, Value, items, read, scalar, text};
 use crate::config::problem::Fault;
 use crate::config::section::{all, one_or_more};
-use crate::config::{Route, shadows};
+use crate::config::{Protocol, Route, Upstream, shadows};
 use crate::policy::{QueryKeys, Rule};
 use crate::route::{Alphabet, HostPattern, Overlap, Pattern, RouteSpec, RouteTable, Shadow};
 
-/// Compiles the section against the names of all upstreams.
+/// Compiles the section against all upstreams. The last part of the answer are upstreams that
+/// routes name by their address; they come behind the others.
 pub(super) fn routes(
     root: &Section<'_>,
-    upstreams: &[String],
+    upstreams: &[Named],
     base: &Path,
     report: &mut Report,
-) -> Option<(RouteTable, Vec<Route>)> {
+) -> Option<(RouteTable, Vec<Route>, Vec<Upstream>)> {
     let node = root.need("routes", report)?;
     let nodes = items(node, "`routes`", report)?;
     if nodes.is_empty() {
@@ -30,6 +32,13 @@ pub(super) fn routes(
     for node in nodes {
         if let Some(route) = route(node, upstreams, &named, base, &mut places, report) {
             compiled.push(route);
+        }
+    }
+    let mut own = Vec::new();
+    for route in &mut compiled {
+        if let Some(upstream) = route.own.take() {
+            route.route.upstream = upstreams.len() + own.len();
+            own.push(upstream);
         }
     }
     warn_unused(root, upstreams, &compiled, report);
@@ -51,7 +60,7 @@ pub(super) fn routes(
     for shadow in shadows(&table, &routes) {
         warn_shadow(&shadow, &places, report);
     }
-    complete.then_some((table, routes))
+    complete.then_some((table, routes, own))
 }
 
 struct Compiled {
@@ -59,9 +68,11 @@ struct Compiled {
     at: NodeId,
     spec: RouteSpec,
     route: Route,
+    /// What it leads to, where that is written in the route itself.
+    own: Option<Upstream>,
 }
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 13] = [
     "name",
     "method",
     "path",
@@ -73,19 +84,19 @@ const KNOWN: [&str; 11] = [
     "query",
     "basic",
     "body_limit",
+    "upgrade",
+    "tunnel",
 ];
-
-const LATER: [&str; 1] = ["tunnel"];
 
 fn route(
     node: &Node,
-    upstreams: &[String],
+    upstreams: &[Named],
     named: &HashMap<&str, Vec<HostPattern>>,
     base: &Path,
     places: &mut HashMap<String, NodeId>,
     report: &mut Report,
 ) -> Option<Compiled> {
-    let section = Section::open(node, "a route", &KNOWN, &LATER, report)?;
+    let section = Section::open(node, "a route", &KNOWN, &[], report)?;
     let name = section.read("name", report, scalar::name);
     if let Some(name) = &name
         && places.insert(name.clone(), node.id).is_some()
@@ -94,15 +105,22 @@ fn route(
         let fault = Fault::new(format!("another route is named `{name}` already"));
         report.error(at, fault);
     }
-    // A tunnel has no method; that it is not supported has been said.
-    let methods = if section.find("tunnel").is_some() {
-        None
+    let kind = tunnel::kind(&section, report);
+    let is_tunnel = section.find("tunnel").is_some();
+    let connects = is_tunnel && section.find("path").is_none();
+    let (methods, pattern, hosts) = if connects {
+        let (methods, pattern) = tunnel::connect().unzip();
+        (methods, pattern, tunnel::hosts(&section, report))
     } else {
-        methods(&section, report)
+        let methods = match is_tunnel {
+            true => Some(vec![http::Method::GET]),
+            false => methods(&section, report),
+        };
+        let path = section.need("path", report);
+        let pattern = path.and_then(|node| read(node, report, pattern));
+        (methods, pattern, hosts(&section, named, report))
     };
-    let path = section.need("path", report);
-    let pattern = path.and_then(|node| read(node, report, pattern));
-    let hosts = hosts(&section, named, report);
+    let hosts = hosts.and_then(|hosts| one_set_of_captures(node, hosts, report));
     let access = section.need("access", report);
     let rule = match (access, &pattern) {
         (Some(node), Some(pattern)) => {
@@ -117,10 +135,32 @@ fn route(
         }
         (Some(_), None) | (None, _) => None,
     };
+    if let (true, Some(rule)) = (is_tunnel, &rule) {
+        tunnel::check_rule(&section, rule, report);
+    }
     let upstream = section.need("upstream", report);
-    let upstream = upstream
-        .filter(|_| !upstreams.is_empty())
-        .and_then(|node| read(node, report, |name| upstream_index(name, upstreams)));
+    let led = match (upstream, &kind, &pattern, &hosts) {
+        (Some(node), Some(kind), Some(pattern), Some(hosts)) if !upstreams.is_empty() => {
+            let host = hosts.first().map_or(&[][..], HostPattern::captures);
+            let captures = (pattern.captures(), host);
+            let name = name.as_deref().unwrap_or_default();
+            read(node, report, |text| {
+                let index = |name: &str| upstream_index(name, upstreams);
+                tunnel::lead(text, *kind, name, captures, upstreams, index)
+            })
+        }
+        (Some(node), None, ..) | (Some(node), _, None, _) | (Some(node), _, _, None)
+            if !is_tunnel && !upstreams.is_empty() =>
+        {
+            // Another part of the route is wrong; this one is checked as far as it can be.
+            let known = read(node, report, |name| upstream_index(name, upstreams));
+            known.map(|index| Led {
+                upstream: Ok(index),
+                tunnel: None,
+            })
+        }
+        (Some(_) | None, ..) => None,
+    };
     let stream = section.read_or("stream", false, report, scalar::boolean);
     let query = query(&section, rule.as_ref(), report);
     let basic = section.read_or("basic", false, report, scalar::boolean);
@@ -134,8 +174,19 @@ fn route(
         let hint = "leave it out: bodies that no access reads are passed on without a bound";
         report.warn(node.id, fault.hint(hint));
     }
+    let upstream = led.as_ref().and_then(|led| led.upstream.as_ref().ok());
+    let speaks = upstream.and_then(|index| Some(upstreams.get(*index)?.protocol));
+    let websocket = upgrade(&section, methods.as_deref(), speaks, report);
+    let led = led?;
+    let (upstream, own) = match led.upstream {
+        Ok(index) => (index, None),
+        Err(own) => (upstreams.len(), Some(own)),
+    };
+    let at = section.find("path").or_else(|| section.find("hosts"));
+    let at = at.or_else(|| section.find("host")).unwrap_or(node);
     Some(Compiled {
-        at: path?.id,
+        at: at.id,
+        own,
         spec: RouteSpec {
             methods: methods?,
             hosts: hosts?,
@@ -144,11 +195,13 @@ fn route(
         route: Route {
             name: name?,
             rule: rule?,
-            upstream: upstream?,
+            upstream,
             stream: stream?,
             query: query?,
             basic: basic?,
             body_limit: body_limit?,
+            websocket: websocket?,
+            tunnel: led.tunnel,
         },
     })
 }
@@ -265,17 +318,57 @@ fn pattern(text: &str) -> Result<Pattern, Fault> {
 }
 
 /// Not asked where there are no upstreams at all, which is one problem and not one for each route.
-fn upstream_index(name: &str, upstreams: &[String]) -> Result<usize, Fault> {
-    let index = upstreams.iter().position(|known| known == name);
+fn upstream_index(name: &str, upstreams: &[Named]) -> Result<usize, Fault> {
+    let index = upstreams.iter().position(|known| known.name == name);
     index.ok_or_else(|| {
         if name.contains("://") {
-            let fault = Fault::new("an address in a route is not supported by this version");
+            let fault = Fault::new("only a tunnel can name an address here");
             return fault.hint("name one of `upstreams`");
         }
-        let known: BTreeSet<_> = upstreams.iter().map(String::as_str).collect();
+        let known: BTreeSet<_> = upstreams.iter().map(|known| known.name.as_str()).collect();
         let known = known.into_iter().filter(|known| !known.is_empty());
         Fault::new(format!("there is no upstream `{name}`")).suggest(name, known)
     })
+}
+
+/// `upgrade: [ websocket ]`: whether requests may become a `WebSocket`.
+fn upgrade(
+    section: &Section<'_>,
+    methods: Option<&[http::Method]>,
+    upstream: Option<Protocol>,
+    report: &mut Report,
+) -> Option<bool> {
+    let Some(node) = section.find("upgrade") else {
+        return Some(false);
+    };
+    let protocols = all(one_or_more(node), |node| read(node, report, protocol))?;
+    if methods.is_some_and(|methods| !methods.contains(&http::Method::GET)) {
+        report.error(node.id, Fault::new("a WebSocket begins with GET"));
+    }
+    if upstream == Some(Protocol::Http2) {
+        let fault = Fault::new("an upstream that speaks HTTP/2 has no WebSockets");
+        report.error(
+            node.id,
+            fault.hint("set the upstream's `protocol` to http1"),
+        );
+    }
+    Some(!protocols.is_empty())
+}
+
+/// A protocol that a connection may switch to.
+fn protocol(text: &str) -> Result<(), Fault> {
+    match text {
+        "websocket" => Ok(()),
+        "h2c" => {
+            let fault = Fault::new("requests may never be upgraded to `h2c`");
+            let hint = "what follows it would not be judged; clients begin with HTTP/2 instead";
+            Err(fault.hint(hint))
+        }
+        _ => {
+            let fault = Fault::new(format!("`{text}` is no protocol to upgrade to"));
+            Err(fault.suggest(text, ["websocket"]))
+        }
+    }
 }
 
 /// The declared query keys and those that the rule reads.
@@ -334,11 +427,11 @@ fn warn_shadow(shadow: &Shadow, places: &[(NodeId, String)], report: &mut Report
     report.warn(*at, Fault::new(message).hint(hint));
 }
 
-fn warn_unused(root: &Section<'_>, upstreams: &[String], routes: &[Compiled], report: &mut Report) {
+fn warn_unused(root: &Section<'_>, upstreams: &[Named], routes: &[Compiled], report: &mut Report) {
     let Some(node) = root.find("upstreams") else {
         return;
     };
-    for (index, name) in upstreams.iter().enumerate() {
+    for (index, Named { name, .. }) in upstreams.iter().enumerate() {
         if !name.is_empty() && !routes.iter().any(|c| c.route.upstream == index) {
             let at = one_or_more(node).get(index).map_or(node.id, |node| node.id);
             report.warn(at, Fault::new(format!("no route leads to `{name}`")));

@@ -29,6 +29,9 @@ pub enum Code {
     BodyMedia,
     BodyInvalid,
     BodyTooLarge,
+    BadHandshake,
+    UpgradeRequired,
+    TunnelVersion,
     BadBody,
     BodyTimeout,
     LeaseExpired,
@@ -47,8 +50,9 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of a request's life.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 37] = [
         Self::HttpVersion,
+        Self::TunnelVersion,
         Self::HeadTooLarge,
         Self::TargetTooLong,
         Self::Malformed,
@@ -72,6 +76,8 @@ impl Code {
         Self::UnknownName,
         Self::Prohibited,
         Self::Unavailable,
+        Self::BadHandshake,
+        Self::UpgradeRequired,
         Self::UpstreamUnavailable,
         Self::UpstreamConnect,
         Self::BodyTimeout,
@@ -147,6 +153,12 @@ impl Code {
                 "The route is judged by its body, which is not JSON that everybody reads alike, or lacks what decides; the detail says where."),
             Self::BodyTooLarge => ("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "body too large",
                 "The route is judged by its body, which is longer than the route's body_limit."),
+            Self::BadHandshake => ("bad-handshake", StatusCode::BAD_REQUEST, "WebSocket handshake malformed",
+                "The request asks for a WebSocket, but its key or version is missing, repeated or malformed."),
+            Self::UpgradeRequired => ("upgrade-required", StatusCode::UPGRADE_REQUIRED, "WebSocket required",
+                "The route is a tunnel; begin it with a WebSocket handshake over HTTP/1.1, or use usher connect."),
+            Self::TunnelVersion => ("tunnel-version", StatusCode::NOT_IMPLEMENTED, "no tunnel over HTTP/2",
+                "Tunnels are opened over HTTP/1.1 only; have the client use it for CONNECT."),
             Self::BadBody => ("bad-body", StatusCode::BAD_REQUEST, "request body broken",
                 "The request body broke off or is not framed as HTTP demands."),
             Self::BodyTimeout => ("body-timeout", StatusCode::REQUEST_TIMEOUT, "request body too slow",

@@ -14,7 +14,7 @@ fn request(version: Version, target: &str, lines: &[(&'static str, &str)]) -> Re
 }
 
 fn code(request: &Request<Full<Bytes>>) -> Result<(), &'static str> {
-    read(request, &mut Sieve::default(), &limits())
+    read(request, &mut Sieve::default(), false, &limits())
         .map(drop)
         .map_err(|answer| answer.code.as_str())
 }
@@ -25,13 +25,13 @@ const H2: Version = Version::HTTP_2;
 #[test]
 fn the_decision_sees_host_and_target_as_sent() {
     let one = request(H1, "/v1/apps/web?a=%20b", &[("host", "api.example:8443")]);
-    let head = read(&one, &mut Sieve::default(), &limits()).unwrap();
+    let head = read(&one, &mut Sieve::default(), false, &limits()).unwrap();
     assert_eq!(
         (head.host, head.target),
         ("api.example:8443", "/v1/apps/web?a=%20b")
     );
     let two = request(H2, "https://api.example/v1", &[]);
-    let head = read(&two, &mut Sieve::default(), &limits()).unwrap();
+    let head = read(&two, &mut Sieve::default(), false, &limits()).unwrap();
     assert_eq!((head.host, head.target), ("api.example", "/v1"));
 }
 

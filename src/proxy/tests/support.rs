@@ -124,6 +124,7 @@ impl Edge {
         let to = |name: &str, protocol| Upstream {
             name: name.to_owned(),
             urls: vec![url.clone()],
+            tcp: Vec::new(),
             credential: None,
             ca: ca.clone(),
             protocol,
@@ -139,6 +140,9 @@ impl Edge {
                     upstream,
                     stream: false,
                     basic: false,
+                    websocket: name == "first",
+                    tunnel: false,
+                    connects: false,
                     reads: Vec::new(),
                 })
                 .into(),

@@ -14,6 +14,7 @@ fn plan(urls: &[(bool, &str, u16)], ca: Option<PathBuf>) -> Result<UpstreamPlan,
                 port: *port,
             })
             .collect(),
+        tcp: Vec::new(),
         credential: None,
         ca,
         protocol: Protocol::Http1,

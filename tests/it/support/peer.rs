@@ -20,6 +20,30 @@ pub(crate) struct Peer {
 
 type Tap = Box<dyn Fn(&[u8]) + Send>;
 
+/// For readers of other protocols.
+impl Read for Peer {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        if self.unread.is_empty() && !self.fill() {
+            return Ok(0);
+        }
+        let count = to.len().min(self.unread.len());
+        for (to, byte) in to.iter_mut().zip(self.unread.drain(..count)) {
+            *to = byte;
+        }
+        Ok(count)
+    }
+}
+
+impl Write for Peer {
+    fn write(&mut self, from: &[u8]) -> std::io::Result<usize> {
+        self.wire.write(from)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.wire.flush()
+    }
+}
+
 /// A whole response.
 #[derive(Debug)]
 pub(crate) struct Answer {
