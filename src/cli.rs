@@ -2,12 +2,14 @@
 
 mod attenuate;
 mod check;
+mod connect;
 mod console;
 mod create;
 mod credential;
 mod directory;
 mod discharge;
 mod doctor;
+mod error;
 mod inspect;
 mod key;
 mod ledger;
@@ -23,19 +25,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use thiserror::Error;
-use uuid::Uuid;
 
-use crate::authority::{Authority, AuthorityError};
-use crate::config::{self, Config, ConfigError};
-use crate::demo::DemoError;
-use crate::directory::{Directory, DirectoryError, Orphans, Unanswered};
-use crate::macaroon::{AttenuateError, Defect, HeaderError, JsonError};
-use crate::proxy::StartError;
+use crate::authority::Authority;
+use crate::config::{self, Config};
+use crate::directory::Directory;
 
 pub use check::DocumentError;
+pub use connect::{AddressError, ConnectError};
 pub use console::Console;
 pub use credential::Secret;
+pub use error::CliError;
 pub use key::NewKeyId;
 pub use names::UnknownName;
 pub use serve::log_to_stderr;
@@ -67,6 +66,10 @@ pub enum Command {
     ///
     /// Exits with 1 if an operation of the document has no route.
     Check(Check),
+    /// Carry standard input and output through a tunnel of a running usher
+    ///
+    /// Made for the `ProxyCommand` of ssh: `usher connect connect+https://usher.example/%h:%p`
+    Connect(Connect),
     /// Make, narrow, examine and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -117,6 +120,23 @@ pub struct Check {
     /// Print a JSON object
     #[arg(long, requires = "openapi")]
     pub json: bool,
+}
+
+/// `usher connect`.
+#[derive(Args, Debug)]
+pub struct Connect {
+    /// The token.
+    #[command(flatten)]
+    pub source: TokenSource,
+    /// PEM roots to trust usher by, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// usher itself, where the other argument is only HOST:PORT
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
+    /// The tunnel: `https://USHER/PATH` for a route with a path (WebSocket), or
+    /// `connect+https://USHER/HOST:PORT` for one with a host (CONNECT)
+    pub url: String,
 }
 
 /// `usher token`.
@@ -445,6 +465,11 @@ pub fn directory(command: &DirectoryCommand, console: &mut Console<'_>) -> Resul
     }
 }
 
+/// `usher connect`.
+pub fn connect(args: &Connect, console: &mut Console<'_>) -> Result<(), CliError> {
+    connect::run(args, console)
+}
+
 /// Runs `usher check`.
 pub fn check(args: &Check, console: &mut Console<'_>) -> Result<Answer, CliError> {
     check::run(args, console)
@@ -477,112 +502,6 @@ fn load(path: &Path) -> Result<Config, CliError> {
 
 fn open(config: &Config, console: &Console<'_>) -> Result<Authority, CliError> {
     Ok(Authority::open(&config.authority, console.now)?)
-}
-
-/// Why a command could not do what was asked. No message holds any part of a token.
-#[derive(Debug, Error)]
-pub enum CliError {
-    /// The configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The store or its keys.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
-    /// Arguments that do not go together.
-    #[error(transparent)]
-    Usage(#[from] clap::Error),
-    /// A document that leaves names without their owner.
-    #[error(transparent)]
-    Orphans(#[from] Orphans),
-    /// Two imports at once.
-    #[error("another import was faster, and nothing was changed; run the command again")]
-    NamesChanged,
-    /// The directory cannot be asked at all.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The directory was asked, and has not answered.
-    #[error("the directory does not answer: {0}")]
-    Unanswered(#[from] Unanswered),
-    /// A name that the directory does not have.
-    #[error(transparent)]
-    Name(#[from] UnknownName),
-    /// The OpenAPI document.
-    #[error(transparent)]
-    Document(#[from] DocumentError),
-    /// Nowhere to write to.
-    #[error("cannot write the output")]
-    Output(#[from] std::io::Error),
-    /// A file or standard input.
-    #[error("cannot read {what}: {cause}")]
-    Input {
-        /// What was to be read.
-        what: String,
-        /// Why.
-        cause: std::io::Error,
-    },
-    /// No token anywhere.
-    #[error(
-        "no token given: use --token T, or --token - for standard input, or set USHER_TOKEN or FLY_API_TOKEN"
-    )]
-    NoToken,
-    /// The header as a whole.
-    #[error("{0}; `usher token inspect` says more")]
-    Header(HeaderError),
-    /// One token of the header.
-    #[error("{0}; `usher token inspect` says more")]
-    Defect(Defect),
-    /// Only discharges, or nothing.
-    #[error("there is no permission token here; `usher token inspect` shows what is")]
-    NoPermissionToken,
-    /// The caveats to add.
-    #[error("{file}: {cause}")]
-    Caveats {
-        /// Where they were read from.
-        file: String,
-        /// Why.
-        cause: JsonError,
-    },
-    /// The caveats cannot be added.
-    #[error("token {uuid}: {cause}")]
-    Attenuate {
-        /// Which token.
-        uuid: Uuid,
-        /// Why.
-        cause: AttenuateError,
-    },
-    /// Not base64.
-    #[error("this is no ticket: {hint}")]
-    Ticket {
-        /// What to do.
-        hint: &'static str,
-    },
-    /// Something else than a signing key.
-    #[error("{0} does not hold a key of 32 bytes in base64")]
-    NotAKey(String),
-    /// The proxy cannot start, or stopped by itself.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// No handler for signals.
-    #[error("signals cannot be waited for")]
-    Signals(#[source] std::io::Error),
-    /// The demo.
-    #[error(transparent)]
-    Demo(#[from] DemoError),
-    /// Something else than what can be revoked.
-    #[error(
-        "neither a UUID nor a token; `usher token list` has the UUIDs, `usher token inspect` shows a token's"
-    )]
-    NotRevocable,
-    /// A token that this authority did not sign.
-    #[error(
-        "token {uuid} cannot be revoked by itself: {why}; to revoke its whole lineage, name the UUID"
-    )]
-    NotOurs {
-        /// Which token.
-        uuid: Uuid,
-        /// Why.
-        why: String,
-    },
 }
 
 /// A usage error in clap's own form.

@@ -40,6 +40,7 @@ fn run(command: &Command, console: &mut Console<'_>) -> Result<Answer, CliError>
         Command::Demo(args) => demo::run(args, console).map(|()| Answer::Yes),
         Command::Serve(args) => cli::serve(args, console).map(|()| Answer::Yes),
         Command::Check(args) => cli::check(args, console),
+        Command::Connect(args) => cli::connect(args, console).map(|()| Answer::Yes),
         Command::Token(command) => cli::token(command, console),
         Command::Directory(command) => cli::directory(command, console).map(|()| Answer::Yes),
         Command::Key(command) => cli::key(command, console).map(|()| Answer::Yes),
@@ -70,6 +71,7 @@ fn exit_code(error: &CliError) -> ExitCode {
         | CliError::Output(_)
         | CliError::Input { .. }
         | CliError::NoToken
+        | CliError::Connect(_)
         | CliError::Header(_)
         | CliError::Defect(_)
         | CliError::NoPermissionToken

@@ -88,6 +88,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "proxy",
             "clock",
             "shutdown",
+            "peer",
             "demo",
         ],
     ),

@@ -147,7 +147,10 @@ impl World {
                     }
                 }
             }
-            other @ (Command::Demo(_) | Command::Serve(_) | Command::Check(_)) => {
+            other @ (Command::Demo(_)
+            | Command::Serve(_)
+            | Command::Check(_)
+            | Command::Connect(_)) => {
                 panic!("{other:?} needs more than a store")
             }
         }

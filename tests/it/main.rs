@@ -29,4 +29,5 @@ mod streams;
 mod support;
 mod third_parties;
 mod transport;
+mod tunnels;
 mod upgrades;

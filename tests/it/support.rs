@@ -5,6 +5,7 @@ mod identity;
 mod peer;
 mod process;
 mod recorder;
+mod sshd;
 mod tokens;
 mod usher;
 
@@ -15,6 +16,7 @@ pub(crate) use identity::Identity;
 pub(crate) use peer::{Answer, Peer};
 pub(crate) use process::{Process, run as run_usher};
 pub(crate) use recorder::{Received, Recorder};
+pub(crate) use sshd::{Client, Sshd};
 pub(crate) use tokens::{ThirdParty, forever, header, hour, window};
 pub(crate) use usher::{Usher, World};
 

@@ -1,7 +1,7 @@
 //! `usher token discharge`.
 
 use super::*;
-use crate::authority::TicketError;
+use crate::authority::{AuthorityError, TicketError};
 use crate::macaroon::{Ticket, seal};
 
 const AUTH: &str = "https://auth.example";

@@ -1,7 +1,7 @@
 //! `usher key`.
 
 use super::*;
-use crate::authority::KeyId;
+use crate::authority::{AuthorityError, KeyId};
 
 #[test]
 fn keys_are_listed_and_rotated() {
