@@ -62,11 +62,6 @@ impl Endpoint {
         }
     }
 
-    /// Whether it is the GraphQL endpoint, or one field of it.
-    pub(crate) fn is_graphql(&self) -> bool {
-        self.path.split(' ').next() == Some("/graphql")
-    }
-
     pub(crate) fn is_public(&self) -> bool {
         self.auth
             .as_deref()
@@ -174,6 +169,8 @@ impl Endpoint {
                 json!({ "snapshot_id": "vs_api1" }),
             ]
             .to_vec()
+        } else if let Some((_, mutation)) = self.path.split_once(" (") {
+            graphql(mutation.trim_end_matches(')'))
         } else if has("config.image") {
             let own = "registry.fly.io/web:deployment-1";
             let other = "registry.fly.io/api@sha256:ab";
@@ -186,12 +183,13 @@ impl Endpoint {
         } else {
             vec![body]
         };
-        let paths = match self.path.contains("{pgver}") {
+        let path = self.path.split(' ').next().unwrap();
+        let paths = match path.contains("{pgver}") {
             true => vec![
-                self.path.replace("{pgver}", "postgres"),
-                self.path.replace("{pgver}", "postgresv2"),
+                path.replace("{pgver}", "postgres"),
+                path.replace("{pgver}", "postgresv2"),
             ],
-            false => vec![self.path.clone()],
+            false => vec![path.to_owned()],
         };
         let mut samples = Vec::new();
         for path in &paths {
@@ -241,9 +239,27 @@ impl Endpoint {
         }
     }
 
+    /// Whether each root field of a request has a rule of its own.
+    pub(crate) fn judges_fields(&self) -> bool {
+        self.access["action"] == "per root field"
+    }
+
     /// The accesses of a request, the conditional ones where their condition holds.
     pub(crate) fn accesses(&self, sample: &Sample) -> Vec<Fields> {
         let mut accesses = vec![meaning(&self.access, sample)];
+        if self.access["app"] == EACH_APP {
+            let names = sample.body.pointer("/variables/input/appNames").unwrap();
+            let mut apps: Vec<_> = names.as_array().unwrap().iter().map(app_id).collect();
+            if apps.is_empty() {
+                apps.push(0);
+            }
+            let each = apps.iter().map(|app| {
+                let mut access = accesses[0].clone();
+                access.insert("app".to_owned(), app.to_string());
+                access
+            });
+            accesses = each.collect();
+        }
         if self
             .query
             .get("include_leases")
@@ -275,7 +291,10 @@ impl Endpoint {
 impl Sample {
     /// The name of the route for it.
     pub(crate) fn route<'e>(&self, endpoint: &'e Endpoint) -> &'e str {
-        &endpoint.id
+        match self.target.as_str() {
+            "/graphql" => "graphql",
+            _ => &endpoint.id,
+        }
     }
 
     fn query(&self, key: &str) -> Option<&'static str> {
@@ -351,6 +370,8 @@ fn org(text: &str, sample: &Sample) -> String {
         "token's own org" => return "token".to_owned(),
         "each org of the token" => return "tokens".to_owned(),
         // Every app of the samples, and whatever else has an owner, is acme's.
+        // The organization's id in GraphQL.
+        "input.organizationId" => "acme",
         "owner(app_name)"
         | "owner(app)"
         | "owner(body.app_name)"
@@ -375,7 +396,8 @@ fn org(text: &str, sample: &Sample) -> String {
 
 fn app(text: &str, sample: &Sample) -> String {
     let id = match text {
-        "zero" => 0,
+        // One for each, which `accesses` puts in.
+        "zero" | EACH_APP => 0,
         "path.app_name"
         | "host app"
         | "Basic user app"
@@ -455,3 +477,33 @@ fn capture(name: &str) -> &'static str {
 }
 
 const MACHINE: &str = "148e1aaa000001";
+
+/// What clients send for a mutation.
+fn graphql(mutation: &str) -> Vec<Value> {
+    let (first, rest) = mutation.split_at(1);
+    let upper = first.to_ascii_uppercase() + rest;
+    let query = format!(
+        "mutation($input: {upper}Input!) {{ {mutation}(input: $input) {{ clientMutationId }} }}"
+    );
+    let inputs = match mutation {
+        "issueCertificate" => vec![
+            json!({ "organizationId": "D307G1NJ1QjP9", "appNames": [] }),
+            json!({ "organizationId": "D307G1NJ1QjP9", "appNames": ["web"], "validHours": 1 }),
+            json!({ "organizationId": "D307G1NJ1QjP9", "appNames": ["web", "api"] }),
+        ],
+        "validateWireGuardPeers" => vec![json!({ "peerIps": ["fdaa:0:1::3"] })],
+        _ => vec![json!({ "organizationId": "D307G1NJ1QjP9", "name": "peer" })],
+    };
+    let body = |input: &Value| json!({ "query": query, "variables": { "input": input } });
+    inputs.iter().map(body).collect()
+}
+
+fn app_id(name: &Value) -> u64 {
+    match name.as_str().unwrap() {
+        "web" => WEB.app,
+        "api" => API.app,
+        other => panic!("{other}"),
+    }
+}
+
+const EACH_APP: &str = "each of input.appNames, zero when the list is empty";
