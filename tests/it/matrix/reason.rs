@@ -32,7 +32,7 @@ fn sentences(detail: &str) -> Vec<&str> {
     starts
         .iter()
         .zip(ends)
-        .map(|(start, end)| &detail[*start..end])
+        .map(|(start, end)| detail.get(*start..end).unwrap())
         .collect()
 }
 

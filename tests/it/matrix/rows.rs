@@ -63,10 +63,7 @@ pub(super) struct Request {
 impl Request {
     /// `None` where the row is not HTTP.
     pub(super) fn of(row: &Row) -> Option<Self> {
-        if row.request.starts_with("NATS ")
-            || row.request.contains("/graphql")
-            || row.request.starts_with("CONNECT")
-        {
+        if row.request.starts_with("NATS ") || row.request.starts_with("CONNECT") {
             return None;
         }
         let host = match row.endpoint.split('.').next().unwrap() {
@@ -209,7 +206,8 @@ fn graphql(operation: &str) -> Value {
                 "" => json!({ "peerIps": ["fdaa:0:1::3"] }),
                 other => panic!("{other}"),
             };
-            let upper = name[..1].to_ascii_uppercase() + &name[1..];
+            let (first, rest) = name.split_at(1);
+            let upper = first.to_ascii_uppercase() + rest;
             let query = format!(
                 "mutation($input: {upper}Input!) {{ {name}(input: $input) {{ clientMutationId }} }}"
             );

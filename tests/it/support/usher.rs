@@ -39,14 +39,15 @@ impl World {
     /// of one upstream.
     pub(crate) fn fly(upstream: SocketAddr) -> Self {
         let fly = include_str!("../../../config/fly.yaml");
-        let from = |key: &str| fly.find(&format!("\n{key}:\n")).unwrap();
-        let after_hosts = fly[from("hosts")..].split_once("\n\n").unwrap().0;
+        let from = |key: &str| fly.split_once(&format!("\n{key}:\n")).unwrap().1;
+        let hosts = from("hosts").split_once("\n\n").unwrap().0;
         let head = include_str!("fly.yaml").replace("@UPSTREAM@", &upstream.to_string());
-        let yaml = format!("{head}{after_hosts}\n{}", &fly[from("routes")..]);
-        Self {
+        let yaml = format!("{head}hosts:\n{hosts}\nroutes:\n{}", from("routes"));
+        let world = Self {
             yaml,
             ..Self::before(upstream)
-        }
+        };
+        world.file("graphql.yaml", include_str!("../../../config/graphql.yaml"))
     }
 
     /// Replaces every occurrence of a piece of the configuration.
