@@ -19,6 +19,7 @@ mod failures;
 mod forwarding;
 mod framing;
 mod graphql;
+mod grpc;
 mod leases;
 mod lifecycle;
 mod lookups;
