@@ -56,7 +56,8 @@ fn a_call_is_a_conversation_with_a_status_at_its_end() {
         drop(feed);
         let last = response.body_mut().frame().await.unwrap().unwrap();
         let last = last.into_trailers().unwrap();
-        assert_eq!((&last["grpc-status"], &last["x-sum"]), (&"0", &"7"));
+        assert_eq!(last["grpc-status"], "0");
+        assert_eq!(last["x-sum"], "7");
         let seen = &upstream.heads()[0];
         assert_eq!(seen.headers["te"], "trailers");
         assert_eq!(seen.headers["x-usher-app"], "3001");

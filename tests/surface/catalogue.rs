@@ -56,7 +56,6 @@ impl Endpoint {
     pub(crate) fn left_out(&self) -> Option<&'static str> {
         match self.host.as_str() {
             "nats" => Some("not HTTP"),
-            "tunnel" => Some("tunnels are not routed yet"),
             "gateway" => Some("opened to the gateway itself, not through the API"),
             _ => None,
         }
@@ -84,6 +83,9 @@ impl Endpoint {
 
     /// Requests that differ in everything which the catalogue makes a difference of.
     pub(crate) fn samples(&self) -> Vec<Sample> {
+        if self.method == "CONNECT" {
+            return self.tunnels();
+        }
         let text = self.words();
         let has = |words: &str| text.contains(words);
         let mut queries: Vec<Vec<(&str, &str)>> = vec![vec![]];
@@ -204,6 +206,23 @@ impl Endpoint {
         samples
     }
 
+    /// What CONNECT is for is all in the host: a machine of an app, or any.
+    fn tunnels(&self) -> Vec<Sample> {
+        let hosts = match self.path.ends_with(":22") {
+            true => ["148e1aaa000001.vm.web.internal:22", "web.internal:22"],
+            false => ["148e1aaa000001.vm.web.internal:5432", "web.internal:5432"],
+        };
+        let sample = |host| Sample {
+            method: self.method.clone(),
+            host,
+            target: "/".to_owned(),
+            body: Value::Null,
+            basic_user: None,
+            query: Vec::new(),
+        };
+        hosts.map(sample).into()
+    }
+
     fn sample(&self, path: &str, query: &[(&'static str, &'static str)], body: Value) -> Sample {
         let mut target = String::new();
         let mut rest = path;
@@ -291,9 +310,12 @@ impl Endpoint {
 impl Sample {
     /// The name of the route for it.
     pub(crate) fn route<'e>(&self, endpoint: &'e Endpoint) -> &'e str {
-        match self.target.as_str() {
-            "/graphql" => "graphql",
-            _ => &endpoint.id,
+        let machine = self.host.contains(".vm.");
+        match (self.target.as_str(), endpoint.id.as_str()) {
+            ("/graphql", _) => "graphql",
+            (_, "ssh.tunnel") if !machine => "ssh.tunnel_app",
+            (_, "wg.tunnel") if machine => "wg.tunnel_machine",
+            (_, id) => id,
         }
     }
 

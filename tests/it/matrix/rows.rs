@@ -63,7 +63,7 @@ pub(super) struct Request {
 impl Request {
     /// `None` where the row is not HTTP.
     pub(super) fn of(row: &Row) -> Option<Self> {
-        if row.request.starts_with("NATS ") || row.request.starts_with("CONNECT") {
+        if row.request.starts_with("NATS ") {
             return None;
         }
         let host = match row.endpoint.split('.').next().unwrap() {
