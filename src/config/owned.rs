@@ -14,7 +14,7 @@ const FIRST: &[u8] = b"cfprstwx";
 
 /// Single names: who the client is, how it came, and `Proxy`, which CGI makes into `HTTP_PROXY`.
 /// `X-Sendfile-Type` has Rack serve a file by path.
-const OWNED: [&str; 21] = [
+const OWNED: [&str; 20] = [
     "cf-connecting-ip",
     "client-ip",
     "fastly-client-ip",
@@ -33,15 +33,15 @@ const OWNED: [&str; 21] = [
     "x-method-override",
     "x-override-url",
     "x-real-ip",
-    "x-remote-user",
     "x-scheme",
     "x-sendfile-type",
 ];
 
 /// Families. Frameworks route by `x-original-url` and `x-rewrite-url`, and some replace the method
-/// by `x-http-method-override`. `client-cert` (RFC 9440) and its forerunners stand for a TLS
-/// client that somebody else has checked.
-const OWNED_PREFIXES: [&str; 16] = [
+/// by `x-http-method-override`. `client-cert` (RFC 9440) and what other proxies call it stand for a
+/// TLS client that somebody else has checked. `x-remote-` is who the user is to a server that
+/// believes whoever shows the right certificate, as Kubernetes does with its front proxy.
+const OWNED_PREFIXES: [&str; 20] = [
     "x-usher-",
     "x-forwarded-",
     "x-original-",
@@ -51,6 +51,10 @@ const OWNED_PREFIXES: [&str; 16] = [
     "x-envoy-",
     "x-accel-",
     "x-client-cert",
+    "x-remote-",
+    "x-amzn-mtls-",
+    "x-arr-clientcert",
+    "cf-client-cert",
     "x-ssl-",
     "ssl-client-",
     "client-cert",
@@ -75,6 +79,10 @@ mod tests {
             "forwarded",
             "proxy",
             "client-cert-chain",
+            "x-forwarded-client-cert",
+            "x-amzn-mtls-clientcert-subject",
+            "x-remote-user",
+            "x-remote-extra-scopes",
             "ssl-client-verify",
             "wl-proxy-client-ip",
         ] {
