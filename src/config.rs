@@ -13,6 +13,7 @@ mod owned;
 mod problem;
 mod scalar;
 mod section;
+mod tls;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ pub use network::Network;
 pub(crate) use owned::is_owned;
 pub use problem::{ConfigError, Problem};
 pub(crate) use problem::{distance, is_near};
+pub use tls::{ClientCertificates, ListenerTls, TlsIdentity};
 
 /// Reads and compiles a file. The second part of the answer are warnings.
 pub fn load(path: &Path) -> Result<(Config, Vec<Problem>), ConfigError> {
@@ -97,17 +99,8 @@ pub struct Config {
 pub struct Listener {
     /// Address and port; port 0 lets the system choose.
     pub address: SocketAddr,
-    /// Certificate chain and key, PEM; `None` is cleartext.
-    pub tls: Option<TlsIdentity>,
-}
-
-/// Paths of a PEM certificate chain and its private key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsIdentity {
-    /// Certificate chain, leaf first.
-    pub certificate: PathBuf,
-    /// Private key.
-    pub key: PathBuf,
+    /// How TLS is spoken; `None` is cleartext.
+    pub tls: Option<ListenerTls>,
 }
 
 /// The authority whose tokens are accepted.
@@ -154,6 +147,8 @@ pub struct Upstream {
     pub credential: Option<Credential>,
     /// PEM roots for TLS to this upstream instead of the system's; ignored for `http`.
     pub ca: Option<PathBuf>,
+    /// What usher shows to servers that ask for a certificate; never sent over `http`.
+    pub identity: Option<TlsIdentity>,
     /// HTTP version on the connection.
     pub protocol: Protocol,
 }

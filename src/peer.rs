@@ -7,40 +7,79 @@ use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::VerifierBuilderError;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use thiserror::Error;
 
-use crate::config::{Credential, Secret};
+use crate::config::{Credential, Secret, TlsIdentity};
 
-/// TLS towards a server: its own roots, else those of the system, and the one protocol to choose
-/// by ALPN.
-pub(crate) fn tls(ca: Option<&Path>, protocol: &[u8]) -> Result<Arc<ClientConfig>, PeerError> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate)?;
-            }
-        }
+/// TLS towards a server: its own roots, else those of the system; what is shown to it if it asks;
+/// and the one protocol to choose by ALPN.
+pub(crate) fn tls(
+    ca: Option<&Path>,
+    own: Option<&TlsIdentity>,
+    protocol: &[u8],
+) -> Result<Arc<ClientConfig>, PeerError> {
+    let roots = match ca {
+        Some(path) => roots(path)?,
         None => {
+            let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
         }
-    }
+    };
     if roots.is_empty() {
         return Err(PeerError::NoRoots);
     }
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(TLS_VERSIONS)?
+        .with_root_certificates(roots);
+    let mut config = match own {
+        Some(own) => config.with_client_cert_resolver(Arc::new(identity(own)?)),
+        None => config.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Arc::new(config))
 }
 
+/// What is spoken on both sides. rustls knows no older versions; that it may learn of newer ones
+/// is no reason to speak them unseen.
+pub(crate) const TLS_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+
+/// Reads a certificate and its key, which belong together.
+pub(crate) fn identity(identity: &TlsIdentity) -> Result<SingleCertAndKey, PeerError> {
+    let chain = certificates(&identity.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(|source| PeerError::Pem {
+        path: identity.key.clone(),
+        source,
+    })?;
+    let both = CertifiedKey::from_der(chain, key, &provider());
+    let both = both.map_err(|source| PeerError::Identity {
+        certificate: identity.certificate.clone(),
+        key: identity.key.clone(),
+        source,
+    })?;
+    Ok(SingleCertAndKey::from(both))
+}
+
+/// The roots of a PEM file, at least one.
+pub(crate) fn roots(path: &Path) -> Result<RootCertStore, PeerError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|source| PeerError::Root {
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    Ok(roots)
+}
+
 /// The certificates of a PEM file, at least one.
-pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PeerError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PeerError> {
     let pem = |source| PeerError::Pem {
         path: path.to_owned(),
         source,
@@ -91,8 +130,37 @@ pub enum PeerError {
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    /// A certificate and its key do not fit, or a root is unusable.
-    #[error("the TLS certificates cannot be used")]
+    /// A certificate and its key do not fit, or one of them is unusable.
+    #[error("the certificate {} and the key {} cannot be used together", certificate.display(), key.display())]
+    Identity {
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: rustls::Error,
+    },
+    /// A root is unusable.
+    #[error("a certificate in {} cannot be used as a root", path.display())]
+    Root {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: rustls::Error,
+    },
+    /// No client certificate can be verified with the roots.
+    #[error("client certificates cannot be verified with {}", path.display())]
+    Clients {
+        /// The file of the roots.
+        path: PathBuf,
+        /// What is wrong with them.
+        #[source]
+        source: VerifierBuilderError,
+    },
+    /// The TLS library cannot do what it should.
+    #[error("TLS cannot be used as configured")]
     Tls(#[from] rustls::Error),
     /// An `https` server, and no roots to check it with.
     #[error("no trusted roots for https; set `ca` or install the system's certificates")]

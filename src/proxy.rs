@@ -333,8 +333,8 @@ pub enum StartError {
     /// A certificate, key or credential that the configuration names cannot be had.
     #[error(transparent)]
     Peer(#[from] PeerError),
-    /// A certificate and its key do not fit.
-    #[error("the TLS certificates cannot be used")]
+    /// The TLS library cannot do what it should.
+    #[error("TLS cannot be used as configured")]
     Tls(#[from] rustls::Error),
     /// An upstream's host is no host.
     #[error("upstream {upstream}: {host} is not a host name or address")]

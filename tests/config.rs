@@ -104,8 +104,18 @@ fn what_is_written_is_what_is_compiled() {
     let (config, _) = load("tests/configs/good/every-key.yaml");
     let base = Path::new("tests/configs/good");
     let tls = config.listeners[1].tls.as_ref().unwrap();
-    assert_eq!(tls.certificate, base.join("tls/cert.pem"));
-    assert_eq!(tls.key, Path::new("/abs/key.pem"));
+    assert_eq!(tls.identity.certificate, base.join("tls/cert.pem"));
+    assert_eq!(tls.identity.key, Path::new("/abs/key.pem"));
+    let clients = |listener: usize| config.listeners[listener].tls.as_ref()?.clients.as_ref();
+    let required = |listener| clients(listener).map(|clients| clients.required);
+    assert_eq!(
+        [0, 1, 2, 3].map(required),
+        [None, None, Some(true), Some(false)]
+    );
+    assert_eq!(clients(2).unwrap().ca, base.join("clients.pem"));
+    let own = config.upstreams[0].identity.as_ref().unwrap();
+    assert_eq!(own.certificate, base.join("own.pem"));
+    assert_eq!(own.key, base.join("own.key"));
     assert_eq!(config.authority.store, base.join("state/usher.db"));
     assert_eq!(config.authority.seal_key, Secret::Env("SEAL".to_owned()));
     let key = &config.authority.third_parties[0].key;

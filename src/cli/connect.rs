@@ -43,7 +43,7 @@ pub(super) fn run(args: &Connect, console: &mut Console<'_>) -> Result<(), CliEr
     token.set_sensitive(true);
     let tls = match address.tls {
         true => {
-            let config = peer::tls(args.ca.as_deref(), HTTP11).map_err(ConnectError::Peer)?;
+            let config = peer::tls(args.ca.as_deref(), None, HTTP11).map_err(ConnectError::Peer)?;
             Some(TlsConnector::from(config))
         }
         false => None,

@@ -6,6 +6,7 @@ mod graphql;
 mod lookups;
 mod names;
 mod routes;
+mod tls;
 mod tunnel;
 
 use std::path::{Path, PathBuf};
@@ -19,8 +20,8 @@ use crate::policy::NameTable;
 pub(super) use names::Others;
 
 use super::{
-    Authority, Config, Credential, Listener, Network, Protocol, Secret, ThirdParty, TlsIdentity,
-    Upstream, UpstreamUrl,
+    Authority, Config, Credential, Listener, Network, Protocol, Secret, ThirdParty, Upstream,
+    UpstreamUrl,
 };
 use crate::route::HostPattern;
 
@@ -144,29 +145,12 @@ impl Compiler<'_> {
         let section = Section::open(node, "a listener", &known, &[], self.report)?;
         let address = section.read("address", self.report, scalar::address);
         let tls = match section.find("tls") {
-            Some(node) => self.tls(node).map(Some),
+            Some(node) => self.listener_tls(node).map(Some),
             None => Some(None),
         };
         Some(Listener {
             address: address?,
             tls: tls?,
-        })
-    }
-
-    fn tls(&mut self, node: &Node) -> Option<TlsIdentity> {
-        let known = ["certificate", "key", "client_ca"];
-        let section = Section::open(node, "`tls`", &known, &[], self.report)?;
-        if let Some(node) = section.find("client_ca") {
-            let message = "client certificates are not supported by this version";
-            let fault = Fault::new(message).hint("leave `client_ca` out, or set it to null");
-            self.report.error(node.id, fault);
-        }
-        let base = self.base;
-        let certificate = section.read("certificate", self.report, path(base));
-        let key = section.read("key", self.report, path(base));
-        Some(TlsIdentity {
-            certificate: certificate?,
-            key: key?,
         })
     }
 
@@ -255,7 +239,7 @@ impl Compiler<'_> {
     }
 
     fn upstream(&mut self, node: &Node, taken: &[Named]) -> (String, Option<Upstream>) {
-        let known = ["name", "urls", "credential", "ca", "protocol"];
+        let known = ["name", "urls", "credential", "ca", "identity", "protocol"];
         let Some(section) = Section::open(node, "an upstream", &known, &[], self.report) else {
             return (String::new(), None);
         };
@@ -272,6 +256,7 @@ impl Compiler<'_> {
         let ca = section
             .find("ca")
             .map(|node| read(node, self.report, path(base)));
+        let identity = self.upstream_identity(&section, urls.as_ref().map(|(urls, _)| &**urls));
         let protocol = section.read_or("protocol", Protocol::Http1, self.report, protocol);
         let upstream = || {
             let (urls, tcp) = urls?;
@@ -281,6 +266,7 @@ impl Compiler<'_> {
                 tcp,
                 credential: credential?,
                 ca: ca.map_or(Some(None), |ca| ca.map(Some))?,
+                identity: identity?,
                 protocol: protocol?,
             })
         };
@@ -304,7 +290,7 @@ impl Compiler<'_> {
             let urls = all(nodes, |node| read(node, self.report, scalar::url))?;
             return Some((urls, Vec::new()));
         }
-        for key in ["credential", "ca", "protocol"] {
+        for key in ["credential", "ca", "identity", "protocol"] {
             if let Some(node) = section.find(key) {
                 let fault =
                     Fault::new(format!("`{key}` is about HTTP, which tunnels do not speak"));

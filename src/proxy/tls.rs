@@ -1,42 +1,57 @@
 //! TLS on both sides: rustls configurations from the compiled configuration.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::crypto::ring::Ticketer;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ServerConfig};
 
 use super::StartError;
-use crate::config::{Protocol, TlsIdentity};
+use crate::config::{ListenerTls, Protocol, Upstream};
 use crate::peer::{self, PeerError};
 
-/// For a listener: HTTP/2 or HTTP/1.1 by ALPN, no client certificates.
-pub(super) fn server(identity: &TlsIdentity) -> Result<Arc<ServerConfig>, StartError> {
-    let chain = peer::certificates(&identity.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(|source| PeerError::Pem {
-        path: identity.key.clone(),
-        source,
-    })?;
-    let mut config = ServerConfig::builder_with_provider(peer::provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+/// For a listener: HTTP/2 or HTTP/1.1 by ALPN, and client certificates as configured.
+///
+/// Sessions are resumed only where no client certificates are asked for. A resumed session is not
+/// verified again, and would outlive the certificate, or the roots, that it was begun with.
+pub(super) fn server(tls: &ListenerTls) -> Result<Arc<ServerConfig>, StartError> {
+    let config = ServerConfig::builder_with_provider(peer::provider())
+        .with_protocol_versions(peer::TLS_VERSIONS)?;
+    let config = match &tls.clients {
+        None => config.with_no_client_auth(),
+        Some(clients) => {
+            let roots = Arc::new(peer::roots(&clients.ca)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, peer::provider());
+            let verifier = match clients.required {
+                true => verifier,
+                false => verifier.allow_unauthenticated(),
+            };
+            let verifier = verifier.build().map_err(|source| PeerError::Clients {
+                path: clients.ca.clone(),
+                source,
+            })?;
+            config.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = config.with_cert_resolver(Arc::new(peer::identity(&tls.identity)?));
     config.alpn_protocols = vec![H2.to_vec(), HTTP11.to_vec()];
-    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    if tls.clients.is_some() {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = Ticketer::new()?;
+    }
     Ok(Arc::new(config))
 }
 
-/// For an upstream: its own roots, else those of the system.
-pub(super) fn client(
-    ca: Option<&Path>,
-    protocol: Protocol,
-) -> Result<Arc<ClientConfig>, StartError> {
-    let name = match protocol {
+/// For an upstream: its own roots, else those of the system, and what it is shown.
+pub(super) fn client(upstream: &Upstream) -> Result<Arc<ClientConfig>, StartError> {
+    let name = match upstream.protocol {
         Protocol::Http1 => HTTP11,
         Protocol::Http2 => H2,
     };
-    Ok(peer::tls(ca, name)?)
+    let (ca, identity) = (upstream.ca.as_deref(), upstream.identity.as_ref());
+    Ok(peer::tls(ca, identity, name)?)
 }
 
 /// ALPN name of HTTP/2.

@@ -57,7 +57,7 @@ impl UpstreamPlan {
     ) -> Result<Self, StartError> {
         let name = Arc::from(upstream.name.as_str());
         let tls = if upstream.urls.iter().any(|url| url.tls) {
-            Some(tls::client(upstream.ca.as_deref(), upstream.protocol)?)
+            Some(tls::client(upstream)?)
         } else {
             None
         };

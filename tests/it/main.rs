@@ -24,6 +24,7 @@ mod leases;
 mod lifecycle;
 mod lookups;
 mod matrix;
+mod mtls;
 mod observed;
 mod reference;
 mod refusals;

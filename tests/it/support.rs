@@ -12,7 +12,7 @@ mod usher;
 use std::time::Duration;
 
 pub(crate) use h2::{H2Client, H2Upstream, collect, fed, run, trailers};
-pub(crate) use identity::Identity;
+pub(crate) use identity::{Ca, Identity};
 pub(crate) use peer::{Answer, Peer};
 pub(crate) use process::{Process, run as run_usher};
 pub(crate) use recorder::{Received, Recorder};

@@ -124,6 +124,7 @@ pub(super) fn lead(
             tcp: own.to_vec(),
             credential: None,
             ca: None,
+            identity: None,
             protocol: Protocol::Http1,
         };
         (Err(upstream), &own[..])

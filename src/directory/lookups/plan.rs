@@ -27,7 +27,7 @@ impl Plan {
         let credential = config.credential.as_ref();
         let credential = credential.map(peer::credential).transpose()?;
         let tls = match config.kinds.iter().any(|(_, plan)| plan.server.tls) {
-            true => Some(peer::tls(config.ca.as_deref(), b"http/1.1")?),
+            true => Some(peer::tls(config.ca.as_deref(), None, b"http/1.1")?),
             false => None,
         };
         let plan = |(kind, template): &(LookupKind, LookupTemplate)| {

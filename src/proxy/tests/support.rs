@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::authz::{Decision, Denial, Head, Identity, Permit};
 use crate::config::{
-    ConnectionLimits, Listener, Oddity, Protocol, Timeouts, TlsIdentity, Upstream, UpstreamUrl,
+    ConnectionLimits, Listener, ListenerTls, Oddity, Protocol, Timeouts, Upstream, UpstreamUrl,
 };
 use crate::metrics::Metrics;
 use crate::proxy::decide::Decider;
@@ -99,7 +99,7 @@ impl Edge {
 
     /// With TLS on both sides: to the upstream under the name `host`, with `ca` as its root.
     pub(super) fn secured(
-        listener: TlsIdentity,
+        listener: ListenerTls,
         upstream: SocketAddr,
         host: &str,
         ca: PathBuf,
@@ -113,7 +113,7 @@ impl Edge {
     }
 
     fn start(
-        tls: Option<TlsIdentity>,
+        tls: Option<ListenerTls>,
         url: &UpstreamUrl,
         ca: Option<PathBuf>,
         timeouts: Timeouts,
@@ -127,6 +127,7 @@ impl Edge {
             tcp: Vec::new(),
             credential: None,
             ca: ca.clone(),
+            identity: None,
             protocol,
         };
         let upstreams = [to("one", Protocol::Http1), to("two", Protocol::Http2)];

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
 use super::support::*;
-use crate::config::TlsIdentity;
+use crate::config::{ListenerTls, TlsIdentity};
 
 /// A certificate for `localhost`, in files as a configuration names them.
 struct Identity {
@@ -37,10 +37,13 @@ impl Identity {
         }
     }
 
-    fn listener(&self) -> TlsIdentity {
-        TlsIdentity {
-            certificate: self.certificate.clone(),
-            key: self.key.clone(),
+    fn listener(&self) -> ListenerTls {
+        ListenerTls {
+            identity: TlsIdentity {
+                certificate: self.certificate.clone(),
+                key: self.key.clone(),
+            },
+            clients: None,
         }
     }
 }

@@ -17,6 +17,7 @@ fn plan(urls: &[(bool, &str, u16)], ca: Option<PathBuf>) -> Result<UpstreamPlan,
         tcp: Vec::new(),
         credential: None,
         ca,
+        identity: None,
         protocol: Protocol::Http1,
     };
     UpstreamPlan::new(&upstream, None, &Metrics::new())

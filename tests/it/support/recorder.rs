@@ -66,8 +66,16 @@ impl Recorder {
         identity: &Identity,
         answer: impl Fn(&Received) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
+        Self::over_tls(identity.server(&[]), answer)
+    }
+
+    /// The same with TLS as given.
+    pub(crate) fn over_tls(
+        tls: Arc<ServerConfig>,
+        answer: impl Fn(&Received) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
         let script = move |exchange: &mut Exchange| answer_all(exchange, &answer);
-        Self::start(Some(identity.server(&[])), script)
+        Self::start(Some(tls), script)
     }
 
     fn start(
