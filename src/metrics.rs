@@ -41,6 +41,7 @@ pub struct Metrics {
     forward_failures: Family<ForwardFailure, Counter>,
     leases_ended: Family<LeaseEnded, Counter>,
     upstream_duration: Family<Upstream, Durations>,
+    tls_reloads: Family<Outcome, Counter>,
     lookups: Family<Outcome, Counter>,
     lookup_duration: Durations,
     registry: Registry,
@@ -64,6 +65,7 @@ impl Metrics {
             forward_failures: Family::default(),
             leases_ended: Family::default(),
             upstream_duration: Family::default(),
+            tls_reloads: Family::default(),
             lookups: Family::default(),
             lookup_duration: Durations::default(),
             registry: Registry::with_prefix("usher"),
@@ -118,6 +120,11 @@ impl Metrics {
             "tls_failures",
             "TLS handshakes that failed or came too late",
             self.tls_failures.clone(),
+        );
+        to.register(
+            "tls_reloads",
+            "Certificates that changed on disk, by outcome",
+            self.tls_reloads.clone(),
         );
         to.register(
             "upstream_connections",
@@ -192,6 +199,15 @@ impl Metrics {
         }
     }
 
+    /// The handles of what looks after certificates; they show from then on.
+    pub fn tls_reloads(&self) -> TlsReloads {
+        let outcome = |outcome| self.tls_reloads.get_or_create_owned(&Outcome { outcome });
+        TlsReloads {
+            loaded: outcome("loaded"),
+            failed: outcome("failed"),
+        }
+    }
+
     /// Counts a denial; `route` is empty where none matched.
     pub fn denied(&self, route: &Arc<str>, code: &'static str) {
         self.requests
@@ -250,6 +266,15 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Certificates that changed on disk, together with all that is loaded with them.
+#[derive(Clone, Debug)]
+pub struct TlsReloads {
+    /// They are used for new connections.
+    pub loaded: Counter,
+    /// They cannot be used; the old ones still are.
+    pub failed: Counter,
 }
 
 /// What requests of one route count.

@@ -52,6 +52,7 @@ pub use respond::Code;
 
 use self::admission::Admission;
 use self::decide::Decider;
+use self::tls::Reloader;
 use self::upstream::UpstreamPlan;
 use self::worker::{Bound, RouteEntry, Shared};
 use crate::admin::{Admin, Readiness};
@@ -68,6 +69,7 @@ pub struct Server {
     workers: Vec<Vec<Bound>>,
     addresses: Vec<SocketAddr>,
     admin: Option<(TcpListener, SocketAddr)>,
+    reloader: Reloader,
 }
 
 impl Server {
@@ -116,8 +118,9 @@ impl Server {
         };
         let mut workers: Vec<Vec<Bound>> = (0..threads).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
+        let mut reloader = Reloader::new(&metrics);
         for listener in plan.listeners {
-            let tls = listener.tls.as_ref().map(tls::server).transpose()?;
+            let tls = reloader.listener(listener)?;
             let bind = |source| StartError::Bind {
                 address: listener.address,
                 source,
@@ -141,7 +144,8 @@ impl Server {
                 .map(|upstream| {
                     let credential = upstream.credential.as_ref();
                     let credential = credential.map(peer::credential).transpose()?;
-                    UpstreamPlan::new(upstream, credential, &metrics)
+                    let tls = reloader.upstream(upstream)?;
+                    UpstreamPlan::new(upstream, credential, tls, &metrics)
                 })
                 .collect::<Result<_, StartError>>()?,
             metrics,
@@ -156,6 +160,7 @@ impl Server {
             workers,
             addresses,
             admin,
+            reloader,
         })
     }
 
@@ -169,7 +174,8 @@ impl Server {
         self.admin.as_ref().map(|(_, address)| *address)
     }
 
-    /// Starts a thread for each worker, and one for the admin listener.
+    /// Starts a thread for each worker, one for the admin listener, and one that looks after
+    /// certificates.
     ///
     /// # Errors
     ///
@@ -186,6 +192,8 @@ impl Server {
             }
             None => None,
         };
+        let reloader = self.reloader.start(shutdown.drain.clone());
+        let reloader = reloader.map_err(StartError::Thread)?;
         let mut workers = Vec::new();
         for (index, listeners) in (0..).zip(self.workers) {
             let (shared, steps) = (Arc::clone(&self.shared), shutdown.clone());
@@ -207,7 +215,11 @@ impl Server {
                 }
             }
         }
-        Ok(Running { workers, admin })
+        Ok(Running {
+            workers,
+            admin,
+            reloader,
+        })
     }
 
     /// Serves until the shutdown is complete.
@@ -225,6 +237,7 @@ impl Server {
 pub struct Running {
     workers: Vec<JoinHandle<Result<usize, StartError>>>,
     admin: Option<Admin>,
+    reloader: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -242,6 +255,9 @@ impl Running {
                 Ok(Err(error)) => outcome = Err(error),
                 Err(_panic) => outcome = Err(StartError::Stopped),
             }
+        }
+        if self.reloader.is_some_and(|thread| thread.join().is_err()) {
+            outcome = Err(StartError::Stopped);
         }
         tracing::info!(aborted, "drained");
         drop(self.admin);

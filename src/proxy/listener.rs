@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 use super::connection;
+use super::tls::Current;
 use super::worker::{Shared, Worker};
 
 /// Binds one socket a worker to the same address; the kernel spreads connections over them.
@@ -49,14 +50,14 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
 pub(super) async fn accept(
     worker: Rc<Worker>,
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Current<ServerConfig>>,
 ) {
     let mut pause = FIRST_PAUSE;
     while let Some(accepted) = worker.drain.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((tcp, peer)) => {
                 pause = FIRST_PAUSE;
-                admit(&worker, tcp, peer, tls.clone());
+                admit(&worker, tcp, peer, tls.as_ref().map(Current::now));
             }
             // The client went away while it waited; the listener is well.
             Err(error) if is_about_the_client(&error) => {}

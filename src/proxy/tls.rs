@@ -1,7 +1,10 @@
 //! TLS on both sides: rustls configurations from the compiled configuration.
 
+mod reload;
+
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::crypto::ring::Ticketer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ServerConfig};
@@ -10,11 +13,33 @@ use super::StartError;
 use crate::config::{ListenerTls, Protocol, Upstream};
 use crate::peer::{self, PeerError};
 
+pub(super) use reload::Reloader;
+
+/// What connections begin with from now on. Clones see the same; a connection keeps what it has
+/// begun with.
+#[derive(Clone, Debug)]
+pub(super) struct Current<T>(Arc<ArcSwap<T>>);
+
+impl<T> Current<T> {
+    fn new(first: Arc<T>) -> Self {
+        Self(Arc::new(ArcSwap::new(first)))
+    }
+
+    /// For one connection.
+    pub(super) fn now(&self) -> Arc<T> {
+        self.0.load_full()
+    }
+
+    fn replace(&self, next: Arc<T>) {
+        self.0.store(next);
+    }
+}
+
 /// For a listener: HTTP/2 or HTTP/1.1 by ALPN, and client certificates as configured.
 ///
 /// Sessions are resumed only where no client certificates are asked for. A resumed session is not
 /// verified again, and would outlive the certificate, or the roots, that it was begun with.
-pub(super) fn server(tls: &ListenerTls) -> Result<Arc<ServerConfig>, StartError> {
+fn server(tls: &ListenerTls) -> Result<Arc<ServerConfig>, StartError> {
     let config = ServerConfig::builder_with_provider(peer::provider())
         .with_protocol_versions(peer::TLS_VERSIONS)?;
     let config = match &tls.clients {
@@ -45,7 +70,7 @@ pub(super) fn server(tls: &ListenerTls) -> Result<Arc<ServerConfig>, StartError>
 }
 
 /// For an upstream: its own roots, else those of the system, and what it is shown.
-pub(super) fn client(upstream: &Upstream) -> Result<Arc<ClientConfig>, StartError> {
+fn client(upstream: &Upstream) -> Result<Arc<ClientConfig>, StartError> {
     let name = match upstream.protocol {
         Protocol::Http1 => HTTP11,
         Protocol::Http2 => H2,

@@ -26,7 +26,7 @@ use super::deadline::Deadline;
 use super::forward::ForwardError;
 use super::http1::{Http1, Sending};
 use super::tenure::Tenure;
-use super::tls;
+use super::tls::Current;
 use super::turn;
 use crate::config::{self, ConnectionLimits, Protocol, Timeouts, UpstreamUrl};
 use crate::metrics::{Metrics, UpstreamMetrics};
@@ -46,21 +46,17 @@ struct ServerPlan {
     url: UpstreamUrl,
     authority: Authority,
     host: HeaderValue,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    tls: Option<(Current<ClientConfig>, ServerName<'static>)>,
 }
 
 impl UpstreamPlan {
     pub(super) fn new(
         upstream: &config::Upstream,
         credential: Option<(HeaderName, HeaderValue)>,
+        tls: Option<Current<ClientConfig>>,
         metrics: &Metrics,
     ) -> Result<Self, StartError> {
         let name = Arc::from(upstream.name.as_str());
-        let tls = if upstream.urls.iter().any(|url| url.tls) {
-            Some(tls::client(upstream)?)
-        } else {
-            None
-        };
         let server = |url: &UpstreamUrl| ServerPlan::new(url, tls.as_ref(), &upstream.name);
         Ok(Self {
             credential,
@@ -120,7 +116,7 @@ impl UpstreamPlan {
 impl ServerPlan {
     fn new(
         url: &UpstreamUrl,
-        tls: Option<&Arc<ClientConfig>>,
+        tls: Option<&Current<ClientConfig>>,
         upstream: &str,
     ) -> Result<Self, StartError> {
         let bad = || StartError::UpstreamHost {
@@ -142,7 +138,7 @@ impl ServerPlan {
             tls: match tls.filter(|_| url.tls) {
                 Some(config) => {
                     let name = ServerName::try_from(url.host.clone()).map_err(|_| bad())?;
-                    Some((Arc::clone(config), name))
+                    Some((config.clone(), name))
                 }
                 None => None,
             },

@@ -21,6 +21,7 @@ use super::decide::Decider;
 use super::decision::DecisionIds;
 use super::lease::{self, Leases};
 use super::listener;
+use super::tls::Current;
 use super::upstream::{Upstream, UpstreamPlan};
 use crate::authz::Permit;
 use crate::config::{ConnectionLimits, Network, Timeouts};
@@ -66,7 +67,7 @@ pub(super) struct RouteEntry {
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) socket: net::TcpListener,
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Option<Current<ServerConfig>>,
 }
 
 /// The state of one thread. Nothing in it is shared with another but through [`Shared`].

@@ -1,8 +1,10 @@
-//! Certificates of clients and of usher itself, and TLS versions.
+//! Certificates of clients and of usher itself, TLS versions, and files that change.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -12,7 +14,7 @@ use rustls::{
 };
 use usher::authority::Kind;
 
-use crate::support::{Ca, Identity, Peer, Recorder, Usher, World};
+use crate::support::{Ca, Identity, Peer, Process, Recorder, Usher, World, until};
 
 const DEPLOY: Kind = Kind::Deploy {
     org: 2001,
@@ -250,4 +252,196 @@ fn an_upstream_that_demands_a_certificate_gets_the_one_configured() {
     let usher = before(upstream.address.port(), &server, &right).start();
     let answer = usher.ask("GET /v1/apps/web", Some(&usher.credential(&DEPLOY)));
     assert_eq!((answer.status, answer.text()), (200, "ok"));
+}
+
+/// Files as Kubernetes mounts them: links to a link to a folder, which is what is replaced.
+struct Mounted {
+    folder: tempfile::TempDir,
+    versions: usize,
+}
+
+impl Mounted {
+    fn new(identity: &Identity) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mounted = Self {
+            folder,
+            versions: 0,
+        };
+        mounted.swap(identity);
+        for name in ["cert.pem", "key.pem"] {
+            let target = Path::new("..data").join(name);
+            symlink(target, mounted.folder.path().join(name)).unwrap();
+        }
+        mounted
+    }
+
+    fn swap(&mut self, identity: &Identity) {
+        self.versions += 1;
+        let version = format!("..{}", self.versions);
+        let (folder, link) = (
+            self.folder.path().join(&version),
+            self.folder.path().join("next"),
+        );
+        fs::create_dir(&folder).unwrap();
+        copy(&identity.certificate, &folder.join("cert.pem"));
+        copy(&identity.key, &folder.join("key.pem"));
+        symlink(version, &link).unwrap();
+        fs::rename(link, self.folder.path().join("..data")).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::copy(from, to).unwrap();
+}
+
+fn reloads(usher: &Usher) -> [u64; 2] {
+    let metrics = usher.metrics();
+    ["loaded", "failed"].map(|outcome| {
+        let name = format!("usher_tls_reloads_total{{outcome=\"{outcome}\"}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
+        value.expect("the metric is there").parse().unwrap()
+    })
+}
+
+#[test]
+fn a_certificate_that_changes_is_shown_to_new_connections_and_open_ones_go_on() {
+    let upstream = Recorder::ok();
+    let [first, second] = [(); 2].map(|()| Identity::new());
+    let mut mounted = Mounted::new(&first);
+    let (certificate, key) = (mounted.path("cert.pem"), mounted.path("key.pem"));
+    let usher = listening(upstream.address, &certificate, &key, "").start();
+    let request = request("web", &usher.credential(&DEPLOY), "");
+    let (old, new) = (client(&first, None, &TLS13), client(&second, None, &TLS13));
+    let (mut open, _) = connect(usher.address, &old, &request).unwrap();
+    assert_eq!(open.answer().status, 200);
+    assert!(connect(usher.address, &new, &request).is_err());
+    assert_eq!(reloads(&usher), [0, 0]);
+
+    mounted.swap(&second);
+    until("the new certificate", || {
+        let (mut peer, _) = connect(usher.address, &new, &request).ok()?;
+        (peer.answer().status == 200).then_some(())
+    });
+    open.send(&request);
+    assert_eq!(open.answer().status, 200);
+    // A session of the old certificate is none of the new one.
+    assert!(connect(usher.address, &old, &request).is_err());
+    assert_eq!(reloads(&usher), [1, 0]);
+}
+
+#[test]
+fn files_that_cannot_be_used_leave_the_old_ones_in_use_and_are_named() {
+    let upstream = Recorder::ok();
+    let [server, other] = [(); 2].map(|()| Identity::new());
+    let world = listening(upstream.address, &server.certificate, &server.key, "");
+    let config = client(&server, None, &TLS13);
+    let request = "GET /healthz HTTP/1.1\r\nhost: usher.test\r\n\r\n";
+    let mut process = Process::serve(&world.write(), "info");
+    let good = fs::read(&server.certificate).unwrap();
+    let broken: [(&dyn Fn(), &Path); 4] = [
+        // The other's certificate does not fit the key.
+        (
+            &|| copy(&other.certificate, &server.certificate),
+            &server.certificate,
+        ),
+        (
+            &|| fs::write(&server.certificate, "garbage").unwrap(),
+            &server.certificate,
+        ),
+        (
+            &|| fs::write(&server.certificate, &good[..good.len() / 2]).unwrap(),
+            &server.certificate,
+        ),
+        (
+            &|| {
+                fs::write(&server.certificate, &good).unwrap();
+                fs::remove_file(&server.key).unwrap();
+            },
+            &server.key,
+        ),
+    ];
+    for (breaks, file) in broken {
+        breaks();
+        let event = process.event(|event| event["level"] == "ERROR");
+        let text = event.to_string();
+        assert!(text.contains("certificates not reloaded"), "{text}");
+        assert!(text.contains(file.to_str().unwrap()), "{text}");
+        let (mut peer, _) = connect(process.address, &config, request).unwrap();
+        assert_eq!(peer.answer().text(), "ok");
+    }
+    copy(&other.certificate, &server.certificate);
+    copy(&other.key, &server.key);
+    process.event(|event| event["message"] == "certificates reloaded");
+    let config = client(&other, None, &TLS13);
+    let (mut peer, _) = connect(process.address, &config, request).unwrap();
+    assert_eq!(peer.answer().text(), "ok");
+
+    let mut admin = Peer::connect(process.admin);
+    admin.send("GET /metrics HTTP/1.1\r\nhost: admin\r\n\r\n");
+    let metrics = admin.answer();
+    for line in ["{outcome=\"failed\"} 4\n", "{outcome=\"loaded\"} 1\n"] {
+        let line = format!("usher_tls_reloads_total{line}");
+        assert!(metrics.text().contains(&line), "{}", metrics.text());
+    }
+}
+
+#[test]
+fn clients_of_roots_that_are_replaced_are_refused_from_then_on() {
+    let (upstream, server) = (Recorder::ok(), Identity::new());
+    let [old, new] = ["old", "new"].map(Ca::named);
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("clients.pem");
+    copy(&old.certificate, &roots);
+    let usher = asking(upstream.address, &server, &roots, "").start();
+    let request = request("web", &usher.credential(&DEPLOY), "");
+    let [before, after] =
+        [&old, &new].map(|ca| VERSIONS.map(|version| client(&server, Some(&ca.client()), version)));
+    let (mut open, _) = connect(usher.address, &before[0], &request).unwrap();
+    assert_eq!(open.answer().status, 200);
+    for config in &before {
+        assert_eq!(ask(&usher, config, &request), Ok(200));
+    }
+    for config in &after {
+        assert_eq!(
+            ask(&usher, config, &request),
+            Err(AlertDescription::UnknownCA)
+        );
+    }
+
+    copy(&new.certificate, &roots);
+    until("the new roots", || ask(&usher, &after[0], &request).ok());
+    let seen = upstream.requests().len();
+    for config in &before {
+        assert_eq!(
+            ask(&usher, config, &request),
+            Err(AlertDescription::UnknownCA)
+        );
+    }
+    assert_eq!(upstream.requests().len(), seen);
+    for config in &after {
+        assert_eq!(ask(&usher, config, &request), Ok(200));
+    }
+    open.send(&request);
+    assert_eq!(open.answer().status, 200);
+}
+
+#[test]
+fn what_an_upstream_is_shown_and_trusted_by_is_replaced_as_well() {
+    let (server, ca) = (Identity::new(), Ca::named("ours"));
+    let upstream = Recorder::over_tls(server.demanding(&ca), |_| OK.to_vec());
+    let (own, foreign) = (ca.client(), Ca::named("theirs").client());
+    let mut mounted = Mounted::new(&foreign);
+    let identity = shown(&mounted.path("cert.pem"), &mounted.path("key.pem"));
+    let usher = before(upstream.address.port(), &server, &identity).start();
+    let token = usher.credential(&DEPLOY);
+    let ask = || usher.ask("GET /v1/apps/web", Some(&token)).status;
+    assert!(ask() >= 500);
+    assert!(upstream.bytes().is_empty());
+    mounted.swap(&own);
+    until("the new identity", || (ask() == 200).then_some(()));
+    assert_eq!(reloads(&usher), [1, 0]);
 }

@@ -114,6 +114,7 @@ impl Server {
         let Some((config, name)) = &self.plan.tls else {
             return Ok(Socket::Plain(tcp));
         };
+        let config = config.now();
         let stream = TlsConnector::from(config.clone())
             .connect(name.clone(), tcp)
             .await

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::peer::PeerError;
+use crate::proxy::tls::Reloader;
 
 fn plan(urls: &[(bool, &str, u16)], ca: Option<PathBuf>) -> Result<UpstreamPlan, StartError> {
     let upstream = config::Upstream {
@@ -20,7 +21,9 @@ fn plan(urls: &[(bool, &str, u16)], ca: Option<PathBuf>) -> Result<UpstreamPlan,
         identity: None,
         protocol: Protocol::Http1,
     };
-    UpstreamPlan::new(&upstream, None, &Metrics::new())
+    let metrics = Metrics::new();
+    let tls = Reloader::new(&metrics).upstream(&upstream)?;
+    UpstreamPlan::new(&upstream, None, tls, &metrics)
 }
 
 #[test]
