@@ -13,8 +13,8 @@ use usher::clock::unix_now;
 use usher::macaroon::{Action, Caveat, Token};
 
 use crate::support::{
-    Client, DEADLINE, H2Client, Peer, Recorder, Sshd, Usher, World, fed, header, hour, run,
-    run_usher, window,
+    Client, DEADLINE, H2Client, Identity, Peer, Process, Recorder, Sshd, Usher, World, fed, header,
+    hour, run, run_usher, until, window,
 };
 
 const ORG: Kind = Kind::Org { org: 2001 };
@@ -30,7 +30,7 @@ const API_PATH: &str = "/v1/apps/api/machines/148e1bbb000001/ssh";
 
 /// What joining the private network takes is asked for a tunnel to any port; the port that is
 /// dialled is the one of the request, whatever the host resolves to.
-fn usher(ssh: SocketAddr) -> Usher {
+fn world(ssh: SocketAddr) -> World {
     let ssh = format!("tcp://{ssh}");
     let right = "action: wC, app: \"{app}\", mutation: issueCertificate";
     World::before(ssh.trim_start_matches("tcp://").parse().unwrap())
@@ -44,7 +44,10 @@ fn usher(ssh: SocketAddr) -> Usher {
   - {{ name: ssh.ws, tunnel: ssh, path: "/v1/apps/{{app}}/machines/{{machine}}/ssh", access: {{ {right}, machine: "{{machine}}" }}, upstream: ssh }}
   - {{ name: wg, tunnel: tcp, host: "{{app}}.internal:{{port}}", access: {{ action: c, org: {{ owner: "{{app}}" }}, feature: wg, mutation: addWireGuardPeer }}, upstream: "tcp://127.0.0.1:{{port}}" }}"#
         ))
-        .start()
+}
+
+fn usher(ssh: SocketAddr) -> Usher {
+    world(ssh).start()
 }
 
 /// The tokens of a kind that has more than one, in one header.
@@ -287,8 +290,8 @@ fn a_tunnel_is_cut_when_its_token_is_revoked() {
     assert!(usher.metrics().contains(ended));
 }
 
-fn socket(usher: &Usher, token: &str, path: &str) -> WebSocket<TcpStream> {
-    let tcp = TcpStream::connect(usher.address).unwrap();
+fn socket(usher: SocketAddr, token: &str, path: &str) -> WebSocket<TcpStream> {
+    let tcp = TcpStream::connect(usher).unwrap();
     tcp.set_read_timeout(Some(DEADLINE)).unwrap();
     let request = http::Request::builder()
         .uri(format!("ws://usher.test{path}"))
@@ -326,7 +329,7 @@ fn binary_messages_carry_the_bytes() {
     let upstream = shouting();
     let usher = usher(upstream.address);
     let token = all(&tokens(&usher, &SSH));
-    let mut tunnel = socket(&usher, &token, WEB_PATH);
+    let mut tunnel = socket(usher.address, &token, WEB_PATH);
     for text in ["one", "two"] {
         tunnel
             .send(Message::binary(text.as_bytes().to_vec()))
@@ -347,7 +350,7 @@ fn the_end_of_the_upstream_comes_behind_all_that_it_sent() {
     let expected = sent.clone();
     let upstream = Recorder::script(move |exchange| exchange.peer.send(&sent));
     let usher = usher(upstream.address);
-    let mut tunnel = socket(&usher, &all(&tokens(&usher, &SSH)), WEB_PATH);
+    let mut tunnel = socket(usher.address, &all(&tokens(&usher, &SSH)), WEB_PATH);
     let (code, reason, bytes) = to_the_end(&mut tunnel);
     assert_eq!((code, &*reason), (1000, "done"));
     assert!(bytes == expected.as_bytes());
@@ -357,7 +360,7 @@ fn the_end_of_the_upstream_comes_behind_all_that_it_sent() {
 fn text_is_no_part_of_a_tunnel() {
     let upstream = shouting();
     let usher = usher(upstream.address);
-    let mut tunnel = socket(&usher, &all(&tokens(&usher, &SSH)), WEB_PATH);
+    let mut tunnel = socket(usher.address, &all(&tokens(&usher, &SSH)), WEB_PATH);
     tunnel.send(Message::text("text")).unwrap();
     let told = (1003, "protocol".to_owned(), Vec::new());
     assert_eq!(to_the_end(&mut tunnel), told);
@@ -369,7 +372,7 @@ fn the_close_frame_names_the_end_of_the_token() {
     let upstream = shouting();
     let usher = usher(upstream.address);
     let ssh = tokens(&usher, &SSH);
-    let mut tunnel = socket(&usher, &all(&ssh), WEB_PATH);
+    let mut tunnel = socket(usher.address, &all(&ssh), WEB_PATH);
     revoke(&usher, &ssh);
     let told = (1008, "lease-revoked".to_owned(), Vec::new());
     assert_eq!(to_the_end(&mut tunnel), told);
@@ -379,11 +382,78 @@ fn the_close_frame_names_the_end_of_the_token() {
     };
     let last = unix_now() + 2;
     let token = header(&[&usher.issue(&[org, window(-60, 2)])]);
-    let mut tunnel = socket(&usher, &token, WEB_PATH);
+    let mut tunnel = socket(usher.address, &token, WEB_PATH);
     let told = (1008, "lease-expired".to_owned(), Vec::new());
     assert_eq!(to_the_end(&mut tunnel), told);
     let now = unix_now();
     assert!((last + 1..=last + 2).contains(&now), "{now} after {last}");
+}
+
+#[test]
+fn a_tunnel_in_which_nothing_moves_is_closed() {
+    let upstream = shouting();
+    let usher = world(upstream.address)
+        .and("timeouts: { stream_idle: 300ms }")
+        .start();
+    let token = all(&tokens(&usher, &SSH));
+    let mut tunnel = socket(usher.address, &token, WEB_PATH);
+    let told = (1001, "idle".to_owned(), Vec::new());
+    assert_eq!(to_the_end(&mut tunnel), told);
+    let mut peer = connect(&usher, &format!("{WEB}:22"), &token, "");
+    opened(&mut peer);
+    assert_eq!(peer.rest(), b"");
+}
+
+#[test]
+fn a_drain_leaves_tunnels_their_time_and_then_says_so() {
+    let upstream = shouting();
+    let world = world(upstream.address).and("timeouts: { drain: 3s }");
+    let config = world.write();
+    let mut server = Process::serve(&config, "info");
+    let file = config.to_str().unwrap();
+    let create = ["token", "create", "org", "--org", "acme", "--config", file];
+    let made = run_usher(&create);
+    let mut tunnel = socket(server.address, made.stdout.trim(), WEB_PATH);
+    server.signal("TERM");
+    // Nobody is let in any more, and what is open goes on.
+    until("the end of the listener", || {
+        TcpStream::connect(server.address).err()
+    });
+    tunnel
+        .send(Message::binary(b"still here".to_vec()))
+        .unwrap();
+    let told = (1001, "drained".to_owned(), b"STILL HERE".to_vec());
+    assert_eq!(to_the_end(&mut tunnel), told);
+    let ended = server.event(|event| event["message"] == "tunnel ended");
+    assert_eq!(ended["code"], "drained");
+    assert_eq!(
+        (&ended["sent"], &ended["received"]),
+        (&10.into(), &10.into())
+    );
+    assert_eq!(server.wait().0, Some(0));
+}
+
+#[test]
+fn ssh_goes_through_tls_to_an_usher_that_the_client_trusts() {
+    let (sshd, identity) = (Sshd::start(), Identity::new());
+    let usher = world(sshd.address).secured(&identity).start();
+    let token = all(&tokens(&usher, &SSH));
+    let (ca, port) = (identity.certificate.display(), usher.address.port());
+    for url in [
+        format!("connect+https://localhost:{port}/%h:%p"),
+        format!("https://localhost:{port}{WEB_PATH}"),
+    ] {
+        let trusting = format!("--ca {ca} {url}");
+        let output = sshd.client(&token, &trusting, WEB, "echo hello").output();
+        assert_eq!(text(&output.unwrap().stdout), "hello\n", "{url}");
+        let output = sshd.client(&token, &url, WEB, "echo hello").output();
+        let stderr = text(&output.unwrap().stderr);
+        assert!(
+            stderr.contains("the TLS handshake with usher failed"),
+            "{stderr}"
+        );
+    }
+    assert_eq!(sshd.connections(), 2);
 }
 
 /// Arguments of `usher connect` for each form, and the host that ssh is given.
