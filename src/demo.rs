@@ -7,6 +7,7 @@ mod folder;
 mod guide;
 mod platform;
 mod samples;
+mod sshd;
 mod upstream;
 
 use std::io::{self, IsTerminal as _};
