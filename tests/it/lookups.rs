@@ -201,6 +201,7 @@ fn a_hundred_that_wait_for_one_name_cause_one_look_up() {
 fn whatever_is_no_answer_is_none() {
     let huge = format!("{{\"pad\":\"{}\"}}", "x".repeat(64 * 1024));
     let twice = app("web", &WEB).replace("\"name\":\"web\"", "\"name\":\"web\",\"Name\":\"web\"");
+    let ids = app("web", &WEB).replacen('{', "{\"INTERNAL_NUMERIC_ID\":8,", 1);
     let moved = b"HTTP/1.1 302 Found\r\nlocation: /v1/apps/other\r\ncontent-length: 0\r\n\r\n";
     let good = app("web", &WEB);
     let cases: Vec<(&str, Vec<u8>, Unanswered)> = vec![
@@ -224,6 +225,7 @@ fn whatever_is_no_answer_is_none() {
             Unanswered::NotJson,
         ),
         ("two keys", ok(&twice), Unanswered::NotJson),
+        ("two ids", ok(&ids), Unanswered::NotJson),
         (
             "cut",
             ok(good.strip_suffix("\"}").unwrap()),
