@@ -42,6 +42,7 @@ fn serve(
     let upstream = Upstream::bind().map_err(DemoError::Upstream)?;
     let address = upstream.address();
     folder.write(CONFIG, &configuration(args.listen, args.admin, address))?;
+    folder.write(folder::FIELDS, include_str!("../config/graphql.yaml"))?;
     folder.provide_seal_key()?;
     let file = ConfigFile {
         config: folder.path(CONFIG),
@@ -66,14 +67,17 @@ fn serve(
     Ok(server.run(shutdown)?)
 }
 
-/// The demo's configuration with these addresses in the place of its own.
+/// The demo's configuration with these addresses in the place of its own: a platform of its own, and
+/// the routes that stand in front of the real one.
 ///
 /// An address has no character that could end the quotes it is put in.
 fn configuration(listen: SocketAddr, admin: SocketAddr, upstream: SocketAddr) -> String {
-    TEMPLATE
+    let routes = FLY.split_once(ROUTES).map_or("", |(_, routes)| routes);
+    let head = PLATFORM
         .replace(LISTEN, &format!("- address: \"{listen}\""))
         .replace(ADMIN, &format!("admin: {{ address: \"{admin}\" }}"))
-        .replace(UPSTREAM, &format!("urls: [ \"http://{upstream}\" ]"))
+        .replace(UPSTREAM, &format!("urls: [ \"http://{upstream}\" ]"));
+    format!("{head}{ROUTES}{routes}")
 }
 
 /// Names the option that helps where a port is in use.
@@ -137,7 +141,10 @@ pub enum DemoError {
     Random(#[from] getrandom::Error),
 }
 
-const TEMPLATE: &str = include_str!("../config/demo.yaml");
+const PLATFORM: &str = include_str!("../config/demo.yaml");
+const FLY: &str = include_str!("../config/fly.yaml");
+/// Where the routes begin in it; they are its last section.
+const ROUTES: &str = "\nroutes:\n";
 // With enough around the addresses that none of them can be taken for another.
 const LISTEN: &str = r#"- address: "127.0.0.1:8080""#;
 const ADMIN: &str = r#"admin: { address: "127.0.0.1:9090" }"#;

@@ -33,12 +33,8 @@ fn every_printed_command_does_what_it_says() {
         assert_eq!(status_of(&answer), *status, "{command}\n{answer}");
         if status == "200" {
             let of = |org: &str| answer.contains(&format!(r#""x-usher-org": "{org}""#));
-            // The platform's own pages are no organization's.
-            let (acme, beta) = match command {
-                regions if regions.contains("/platform/") => (false, false),
-                other => (!other.contains("/beta/"), other.contains("/beta/")),
-            };
-            assert_eq!((of("2001"), of("2002")), (acme, beta), "{answer}");
+            let beta = command.contains("/beta/");
+            assert_eq!((of("2001"), of("2002")), (!beta, beta), "{answer}");
             assert!(answer.contains(r#""authorization": false"#), "{answer}");
         } else {
             assert!(answer.contains("application/problem+json"), "{answer}");
@@ -106,7 +102,13 @@ fn a_kept_folder_works_with_the_other_commands_and_again() {
     let mut headers = Vec::new();
     for run in 1..=2 {
         let mut demo = Demo::start(&["--dir", dir.to_str().unwrap()]);
-        for name in ["usher.yaml", "usher.db", "seal.key", "tokens.json"] {
+        for name in [
+            "usher.yaml",
+            "graphql.yaml",
+            "usher.db",
+            "seal.key",
+            "tokens.json",
+        ] {
             let mode = fs::metadata(dir.join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }

@@ -117,7 +117,7 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(failed(&config, source)),
         }
-        for name in [STORE, SEAL_KEY, TOKENS] {
+        for name in [FIELDS, STORE, SEAL_KEY, TOKENS] {
             let path = self.path(name);
             match path.try_exists() {
                 Ok(false) => {}
@@ -138,6 +138,8 @@ fn failed(path: &Path, source: io::Error) -> DemoError {
 
 /// The configuration.
 pub(super) const CONFIG: &str = "usher.yaml";
+/// What each field of GraphQL asks for; named in the configuration too.
+pub(super) const FIELDS: &str = "graphql.yaml";
 /// The tokens: an object of header values by kind.
 pub(super) const TOKENS: &str = "tokens.json";
 /// The store; named in the configuration too.
@@ -172,7 +174,7 @@ mod tests {
         let dir = parent.path().join("a/b");
         let first = Folder::open(Some(&dir)).unwrap();
         assert_eq!(mode(&dir), 0o700);
-        first.write(CONFIG, super::super::TEMPLATE).unwrap();
+        first.write(CONFIG, super::super::PLATFORM).unwrap();
         first.write(TOKENS, "1").unwrap();
         first.provide_seal_key().unwrap();
         let key = fs::read(first.path(SEAL_KEY)).unwrap();
@@ -188,7 +190,7 @@ mod tests {
 
     #[test]
     fn files_of_others_stay_as_they_are() {
-        for name in [CONFIG, TOKENS, STORE, SEAL_KEY] {
+        for name in [CONFIG, FIELDS, TOKENS, STORE, SEAL_KEY] {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join(name), "mine").unwrap();
             let refused = Folder::open(Some(dir.path())).unwrap_err();

@@ -93,12 +93,17 @@ impl Guide<'_> {
         let verdict = self.verdict(status);
         console.say(format_args!("  {verdict} {}:", attempt.does))?;
         let mut command = "curl -i".to_owned();
-        if attempt.method != "GET" {
+        // With a body it is POST by itself.
+        if attempt.method != "GET" && attempt.body.is_none() {
             command += " -X ";
             command += attempt.method;
         }
         if let Some(variable) = variable {
             command += &format!(" -H \"Authorization: ${variable}\"");
+        }
+        if let Some(body) = attempt.body {
+            let body = shell_word(body);
+            command += &format!(" -H 'Content-Type: application/json' -d {body}");
         }
         let url = self.url(attempt.target);
         console.say(format_args!("    {command} {url}"))
@@ -173,6 +178,7 @@ const ANONYMOUS: Attempt = Attempt {
     does: "look at an app",
     method: "GET",
     target: "/v1/apps/web",
+    body: None,
 };
 
 #[cfg(test)]

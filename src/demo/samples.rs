@@ -27,6 +27,8 @@ pub(super) struct Attempt {
     pub(super) does: &'static str,
     pub(super) method: &'static str,
     pub(super) target: &'static str,
+    /// JSON.
+    pub(super) body: Option<&'static str>,
 }
 
 /// A sample, and the `Authorization` header for it.
@@ -85,11 +87,13 @@ fn samples() -> [Sample; 8] {
                 does: "list the machines of all of beta's apps",
                 method: "GET",
                 target: "/v1/orgs/beta/machines",
+                body: None,
             },
             denied: Attempt {
                 does: "look at an app of an organization that the user is not in",
                 method: "GET",
                 target: "/v1/apps/vault",
+                body: None,
             },
         },
         Sample {
@@ -100,11 +104,13 @@ fn samples() -> [Sample; 8] {
                 does: "list the machines of all of acme's apps",
                 method: "GET",
                 target: "/v1/orgs/acme/machines",
+                body: None,
             },
             denied: Attempt {
                 does: "look at an app of another organization",
                 method: "GET",
                 target: "/v1/apps/shop",
+                body: None,
             },
         },
         Sample {
@@ -118,11 +124,13 @@ fn samples() -> [Sample; 8] {
                 does: "restart a machine of web",
                 method: "POST",
                 target: "/v1/apps/web/machines/148e1aaa000001/restart",
+                body: None,
             },
             denied: Attempt {
                 does: "look at another app of acme",
                 method: "GET",
                 target: "/v1/apps/api",
+                body: None,
             },
         },
         Sample {
@@ -133,11 +141,13 @@ fn samples() -> [Sample; 8] {
                 does: "read the log of the app api",
                 method: "GET",
                 target: "/api/v1/apps/api/logs?next_token=",
+                body: None,
             },
             denied: Attempt {
                 does: "stop a machine of web",
                 method: "POST",
                 target: "/v1/apps/web/machines/148e1aaa000001/stop",
+                body: None,
             },
         },
         Sample {
@@ -149,14 +159,16 @@ fn samples() -> [Sample; 8] {
             variable: "MACHINE_EXEC",
             may: "run `uptime`, and `ls -l` with further words, on web's machines, and read web",
             permitted: Attempt {
-                does: "list the machines of web",
-                method: "GET",
-                target: "/v1/apps/web/machines",
+                does: "run `ls -l /tmp` on a machine of web",
+                method: "POST",
+                target: "/v1/apps/web/machines/148e1aaa000001/exec",
+                body: Some(r#"{"cmd":"ls -l /tmp"}"#),
             },
             denied: Attempt {
-                does: "stop a machine of web",
+                does: "run another command there",
                 method: "POST",
-                target: "/v1/apps/web/machines/148e1aaa000001/stop",
+                target: "/v1/apps/web/machines/148e1aaa000001/exec",
+                body: Some(r#"{"cmd":"sh -c id"}"#),
             },
         },
         Sample {
@@ -167,14 +179,16 @@ fn samples() -> [Sample; 8] {
             variable: "LITEFS_CLOUD",
             may: "use acme's LiteFS cluster primary, and nothing else",
             permitted: Attempt {
-                does: "list the platform's regions, as everybody with a token may",
+                does: "ask where the databases of the cluster primary are",
                 method: "GET",
-                target: "/v1/platform/regions",
+                target: "/pos?cluster=primary",
+                body: None,
             },
             denied: Attempt {
                 does: "look at an app of acme",
                 method: "GET",
                 target: "/v1/apps/web",
+                body: None,
             },
         },
         Sample {
@@ -185,14 +199,18 @@ fn samples() -> [Sample; 8] {
             variable: "SSH",
             may: "open a shell on web's machines, and read web",
             permitted: Attempt {
-                does: "list the machines of web",
-                method: "GET",
-                target: "/v1/apps/web/machines",
+                does: "have a certificate issued for the machines of web",
+                method: "POST",
+                target: "/graphql",
+                body: Some(
+                    r#"{"query":"mutation($input: IssueCertificateInput!) { issueCertificate(input: $input) { certificate } }","variables":{"input":{"organizationId":"D307G1NJ1QjP9","appNames":["web"]}}}"#,
+                ),
             },
             denied: Attempt {
                 does: "restart a machine of web",
                 method: "POST",
                 target: "/v1/apps/web/machines/148e1aaa000001/restart",
+                body: None,
             },
         },
         Sample {
@@ -200,14 +218,18 @@ fn samples() -> [Sample; 8] {
             variable: "WIREGUARD",
             may: "manage acme's WireGuard peers, and see no app",
             permitted: Attempt {
-                does: "look at the organization",
-                method: "GET",
-                target: "/api/v1/organizations/acme",
+                does: "add a peer to the network of acme",
+                method: "POST",
+                target: "/graphql",
+                body: Some(
+                    r#"{"query":"mutation($input: AddWireGuardPeerInput!) { addWireGuardPeer(input: $input) { peerip } }","variables":{"input":{"organizationId":"D307G1NJ1QjP9","name":"laptop"}}}"#,
+                ),
             },
             denied: Attempt {
                 does: "look at an app of acme",
                 method: "GET",
                 target: "/v1/apps/web",
+                body: None,
             },
         },
     ]
