@@ -123,6 +123,8 @@ fn remedy(access: &Access<'_>, reason: Reason) -> String {
         None => "it".to_owned(),
     };
     match reason {
+        // Its words may be secrets, and are not repeated.
+        Reason::Resource("command") => "it takes a token for that command".to_owned(),
         Reason::Resource(what) => {
             let wanted = match what {
                 "organization" => id(access.org),
