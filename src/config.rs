@@ -263,6 +263,11 @@ pub struct ConnectionLimits {
     pub target_bytes: usize,
     /// Concurrent HTTP/2 streams of one connection.
     pub streams: u32,
+    /// Streams of one HTTP/2 connection that its client may reset within 10 s.
+    pub resets: u32,
+    /// HTTP/2 frames that carry nothing (PING, SETTINGS and the like) of one connection
+    /// within 10 s, beside one for every 32 bytes that it is sent.
+    pub idle_frames: u32,
     /// Idle connections kept to one upstream, per worker thread.
     pub idle_upstream: usize,
     /// HTTP/1.1 connections to one server of an upstream, per worker thread.
@@ -298,6 +303,10 @@ impl ConnectionLimits {
         target_bytes: 8 * 1024,
         // What browsers and the edge guides of other proxies settled on.
         streams: 100,
+        // All streams there can be, given up twice: a client that changes its mind, not a flood.
+        resets: 200,
+        // Clients send some ten, and what they acknowledge is allowed for apart.
+        idle_frames: 1_000,
         // Kept per worker, so a machine of 8 cores holds up to 512 idle connections.
         idle_upstream: 64,
         // Enough for a thousand slow requests, and far from the descriptors that there are.

@@ -24,6 +24,7 @@ mod host;
 mod http1;
 mod lease;
 mod listener;
+mod meter;
 mod preface;
 mod pulse;
 mod record;

@@ -25,6 +25,7 @@ use super::body::RequestBody;
 use super::client::Client;
 use super::deadline::Deadline;
 use super::guard::Guard;
+use super::meter::Meter;
 use super::preface::{self, Ahead, Version};
 use super::pulse::{Downstream, Lapse, Pulse};
 use super::service;
@@ -85,7 +86,11 @@ pub(super) async fn serve(
         Version::Http1 => Some(Guard::new(Rc::clone(&worker))),
         Version::Http2 => None,
     };
-    let io = TokioIo::new(Downstream::new(socket, ahead, guard, Rc::clone(&pulse)));
+    let mut downstream = Downstream::new(socket, ahead, guard, Rc::clone(&pulse));
+    if version == Version::Http2 {
+        downstream = downstream.metered(Meter::new(&worker.limits, turn::now()));
+    }
+    let io = TokioIo::new(downstream);
     match version {
         Version::Http1 => {
             let mut http = worker.protocols.http1.serve_connection(io, service);
@@ -97,6 +102,11 @@ pub(super) async fn serve(
         Version::Http2 => {
             let http = pin!(worker.protocols.http2.serve_connection(io, service));
             drive(&worker, &pulse, http).await;
+            if let Some(excess) = pulse.excess() {
+                let limit = excess.limit();
+                worker.metrics.refused(limit);
+                tracing::info!(peer = %peer.ip(), limit, "connection over a limit closed");
+            }
         }
     }
 }

@@ -1,15 +1,14 @@
 //! The gate at work: what it lets pass to hyper, what is kept back, and what becomes of the rest.
 
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncWrite, ReadBuf};
 
 use super::gate::{Checked, Gate, Refusal};
-use super::pulse::Pulse;
+use super::pulse::{self, Pulse};
 use super::respond::Answer;
 use super::worker::Worker;
 
@@ -198,13 +197,7 @@ impl Guard {
         to: &mut W,
     ) -> Poll<io::Result<()>> {
         if let End::Answering(answer) = &mut self.end {
-            while !answer.is_empty() {
-                let written = ready!(Pin::new(&mut *to).poll_write(cx, answer))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                answer.advance(written);
-            }
+            return pulse::write_all(answer, to, cx);
         }
         Poll::Ready(Ok(()))
     }

@@ -8,11 +8,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::guard::Guard;
+use super::meter::{Excess, Meter};
 use super::preface::Ahead;
 use super::socket::Socket;
 use super::turn;
@@ -30,6 +32,7 @@ pub(super) struct Pulse {
     idle_since: Cell<Instant>,
     blocked_since: Cell<Option<Instant>>,
     unread: Cell<bool>,
+    excess: Cell<Option<Excess>>,
     /// Who waits for [`Pulse::is_settled`].
     unsettled: RefCell<Option<Waker>>,
 }
@@ -63,6 +66,7 @@ impl Pulse {
             idle_since: Cell::new(now),
             blocked_since: Cell::new(None),
             unread: Cell::new(false),
+            excess: Cell::new(None),
             unsettled: RefCell::default(),
         })
     }
@@ -114,6 +118,17 @@ impl Pulse {
     /// A request was answered before the end of its body: the client may still be sending it.
     pub(super) fn answered_early(&self) {
         self.unread.set(true);
+    }
+
+    /// The client has sent too much of something, and is likely to be still sending.
+    fn exceeded(&self, excess: Excess) {
+        self.excess.set(Some(excess));
+        self.unread.set(true);
+    }
+
+    /// What the client has sent too much of.
+    pub(super) fn excess(&self) -> Option<Excess> {
+        self.excess.get()
     }
 
     /// Whether so many requests have begun, and all are answered to the last byte.
@@ -214,6 +229,8 @@ pub(super) struct Downstream {
     ahead: Ahead,
     /// `None` where the connection is not HTTP/1.1.
     guard: Option<Box<Guard>>,
+    /// Of a connection in HTTP/2.
+    meter: Option<Box<Meter>>,
     pulse: Rc<Pulse>,
     linger: Linger,
     /// The connection has left HTTP: either direction ends for itself, and nothing lingers.
@@ -239,6 +256,7 @@ impl Downstream {
             socket,
             ahead,
             guard: guard.map(Box::new),
+            meter: None,
             pulse,
             linger: Linger::default(),
             released: false,
@@ -263,6 +281,12 @@ impl Downstream {
         self.released = false;
         self.pulse.answered_early();
         poll_fn(|cx| Pin::new(&mut *self).poll_shutdown(cx)).await
+    }
+
+    /// Counts the frames of HTTP/2.
+    pub(super) fn metered(mut self, meter: Meter) -> Self {
+        self.meter = Some(Box::new(meter));
+        self
     }
 
     /// Reads and forgets what the client is still sending, for a moment.
@@ -292,6 +316,12 @@ impl Downstream {
         Poll::Ready(())
     }
 
+    fn measure(&mut self, outcome: &Poll<io::Result<usize>>) {
+        if let (Some(meter), Poll::Ready(Ok(written))) = (&mut self.meter, outcome) {
+            meter.wrote(*written);
+        }
+    }
+
     fn note<T>(&self, outcome: Poll<T>) -> Poll<T> {
         let blocked = &self.pulse.blocked_since;
         match (&outcome, blocked.get()) {
@@ -319,6 +349,7 @@ impl AsyncRead for Downstream {
             socket,
             ahead,
             guard,
+            meter,
             pulse,
             ..
         } = &mut *self;
@@ -329,10 +360,24 @@ impl AsyncRead for Downstream {
             to.put_slice(ahead.take(to.remaining()));
             Poll::Ready(Ok(()))
         };
-        match guard {
-            Some(guard) => guard.poll_read(cx, to, pulse, raw),
-            None => raw(cx, to),
+        if let Some(guard) = guard {
+            return guard.poll_read(cx, to, pulse, raw);
         }
+        let Some(meter) = meter else {
+            return raw(cx, to);
+        };
+        if meter.is_over() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = to.filled().len();
+        ready!(raw(cx, to))?;
+        let came = to.filled().get(before..).unwrap_or_default();
+        let passed = meter.read(came, turn::now());
+        to.set_filled(before + passed);
+        if let Some(excess) = meter.excess() {
+            pulse.exceeded(excess);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -343,6 +388,7 @@ impl AsyncWrite for Downstream {
         from: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.socket).poll_write(cx, from);
+        self.measure(&outcome);
         self.note(outcome)
     }
 
@@ -352,6 +398,7 @@ impl AsyncWrite for Downstream {
         from: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.socket).poll_write_vectored(cx, from);
+        self.measure(&outcome);
         self.note(outcome)
     }
 
@@ -365,9 +412,18 @@ impl AsyncWrite for Downstream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { socket, guard, .. } = &mut *self;
+        let Self {
+            socket,
+            guard,
+            meter,
+            ..
+        } = &mut *self;
         if let Some(guard) = guard {
             let outcome = guard.poll_answer(cx, socket);
+            ready!(self.note(outcome))?;
+        } else if let Some(meter) = meter {
+            // Behind the last frame: the reader has written all that it had.
+            let outcome = write_all(meter.farewell(), socket, cx);
             ready!(self.note(outcome))?;
         }
         let outcome = Pin::new(&mut self.socket).poll_shutdown(cx);
@@ -377,6 +433,22 @@ impl AsyncWrite for Downstream {
         }
         self.poll_linger(cx).map(Ok)
     }
+}
+
+/// Writes bytes until none are left.
+pub(super) fn write_all(
+    bytes: &mut Bytes,
+    to: &mut (impl AsyncWrite + Unpin),
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    while !bytes.is_empty() {
+        let written = ready!(Pin::new(&mut *to).poll_write(cx, bytes))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        bytes.advance(written);
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// How long, and how much, a client may go on sending after its answer.

@@ -16,6 +16,8 @@ mod command;
 mod credentials;
 mod directory;
 mod failures;
+mod fields;
+mod floods;
 mod forwarding;
 mod framing;
 mod graphql;

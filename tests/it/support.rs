@@ -1,5 +1,6 @@
 //! Both neighbours of usher, and usher itself between them.
 
+pub(crate) mod frames;
 mod h2;
 mod identity;
 mod peer;

@@ -26,7 +26,9 @@ pub(super) fn limits(
     let head_bytes = section.read_or("head_bytes", d.head_bytes, report, head);
     let headers = section.read_or("headers", d.headers, report, scalar::number(1, 10_000));
     let target_bytes = section.read_or("target_bytes", d.target_bytes, report, target);
-    let streams = section.read_or("streams", d.streams, report, streams);
+    let resets = section.read_or("resets", d.resets, report, &streams);
+    let idle_frames = section.read_or("idle_frames", d.idle_frames, report, &streams);
+    let streams = section.read_or("streams", d.streams, report, &streams);
     let idle = section.read_or("idle_upstream", d.idle_upstream, report, &many);
     let key = "upstream_connections";
     let upstream = section.read_or(key, d.upstream_connections, report, &many);
@@ -45,6 +47,8 @@ pub(super) fn limits(
         headers: headers?,
         target_bytes: target_bytes?,
         streams: streams?,
+        resets: resets?,
+        idle_frames: idle_frames?,
         idle_upstream: idle?,
         upstream_connections: upstream?,
         odd_header_names: odd_header_names?,
@@ -134,13 +138,15 @@ pub(super) fn threads(root: &Section<'_>, report: &mut Report) -> Option<Option<
     Some(NonZeroUsize::new(threads))
 }
 
-const LIMITS: [&str; 11] = [
+const LIMITS: [&str; 13] = [
     "connections",
     "connections_per_address",
     "head_bytes",
     "headers",
     "target_bytes",
     "streams",
+    "resets",
+    "idle_frames",
     "idle_upstream",
     "upstream_connections",
     "odd_header_names",

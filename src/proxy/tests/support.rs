@@ -28,6 +28,8 @@ pub(in crate::proxy) fn limits() -> ConnectionLimits {
         headers: 64,
         target_bytes: 2048,
         streams: 100,
+        resets: 100,
+        idle_frames: 100,
         idle_upstream: 8,
         upstream_connections: 100,
         odd_header_names: Oddity::Refuse,
