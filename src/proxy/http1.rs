@@ -8,6 +8,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use http::{Request, Response};
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
@@ -32,6 +34,8 @@ pub(super) struct Http1 {
     deadline: Deadline,
     /// Counts the connection among those of its server.
     counted: Rc<()>,
+    /// What TLS was begun with.
+    begun: Option<Arc<ClientConfig>>,
 }
 
 /// What is polled.
@@ -68,7 +72,11 @@ pub(super) enum Sending {
 }
 
 impl Http1 {
-    pub(super) async fn new(socket: Socket, counted: Rc<()>) -> Result<Self, hyper::Error> {
+    pub(super) async fn new(
+        socket: Socket,
+        begun: Option<Arc<ClientConfig>>,
+        counted: Rc<()>,
+    ) -> Result<Self, hyper::Error> {
         let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
         Ok(Self {
             sender,
@@ -80,7 +88,13 @@ impl Http1 {
             },
             deadline: Deadline::default(),
             counted,
+            begun,
         })
+    }
+
+    /// What TLS was begun with.
+    pub(super) fn begun(&self) -> Option<&Arc<ClientConfig>> {
+        self.begun.as_ref()
     }
 
     /// Sends a request and waits for the head of its response.

@@ -30,6 +30,11 @@ impl<T> Current<T> {
         self.0.load_full()
     }
 
+    /// Whether connections still begin with this.
+    pub(super) fn is(&self, begun: &Arc<T>) -> bool {
+        Arc::ptr_eq(&self.0.load(), begun)
+    }
+
     fn replace(&self, next: Arc<T>) {
         self.0.store(next);
     }

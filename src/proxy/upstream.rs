@@ -338,6 +338,13 @@ enum Unsent {
     Failed(ForwardError),
 }
 
+/// The HTTP/2 connection of a worker, and what its TLS was begun with.
+#[derive(Debug)]
+struct Shared {
+    sender: http2::SendRequest<RequestBody>,
+    begun: Option<Arc<ClientConfig>>,
+}
+
 /// One server of an upstream, and the connections of one worker to it.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -350,7 +357,7 @@ pub(super) struct Server {
     /// Parked connections, the last used last: it is taken first, so that the others can grow
     /// old and go.
     idle: RefCell<Vec<(Instant, Http1)>>,
-    shared: RefCell<Option<http2::SendRequest<RequestBody>>>,
+    shared: RefCell<Option<Shared>>,
     connecting: tokio::sync::Mutex<()>,
     rests_until: Cell<Option<Instant>>,
 }
@@ -360,7 +367,8 @@ impl Server {
     pub(super) fn park(&self, connection: Http1) {
         let mut connection = connection;
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.capacity && connection.rest() {
+        let current = self.is_current(connection.begun());
+        if current && idle.len() < self.capacity && connection.rest() {
             idle.push((turn::now(), connection));
         }
     }
@@ -368,12 +376,25 @@ impl Server {
     fn take(&self) -> Option<Http1> {
         let (since, connection) = self.idle.borrow_mut().pop()?;
         // The others are older still; the sweep closes them.
-        (turn::now().duration_since(since) < IDLE_EXPIRY).then_some(connection)
+        let fit =
+            turn::now().duration_since(since) < IDLE_EXPIRY && self.is_current(connection.begun());
+        fit.then_some(connection)
+    }
+
+    /// Whether a connection was begun with the certificates that new ones begin with. One that was
+    /// not finishes what it does, and gets nothing more to do.
+    fn is_current(&self, begun: Option<&Arc<ClientConfig>>) -> bool {
+        let current = self.plan.tls.as_ref().map(|(current, _)| current);
+        current
+            .zip(begun)
+            .is_none_or(|(current, begun)| current.is(begun))
     }
 
     fn sweep(&self, now: Instant) {
         let fit = |(since, connection): &mut (Instant, Http1)| {
-            now.duration_since(*since) < IDLE_EXPIRY && connection.rest()
+            now.duration_since(*since) < IDLE_EXPIRY
+                && self.is_current(connection.begun())
+                && connection.rest()
         };
         self.idle.borrow_mut().retain_mut(fit);
     }

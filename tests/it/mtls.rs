@@ -444,4 +444,15 @@ fn what_an_upstream_is_shown_and_trusted_by_is_replaced_as_well() {
     mounted.swap(&own);
     until("the new identity", || (ask() == 200).then_some(()));
     assert_eq!(reloads(&usher), [1, 0]);
+
+    // A connection that is kept is not used under another identity than it began with.
+    let connections = upstream.connections();
+    assert_eq!(ask(), 200);
+    assert_eq!(upstream.connections(), connections);
+    mounted.swap(&ca.client());
+    until("the next identity", || {
+        (reloads(&usher) == [2, 0]).then_some(())
+    });
+    assert_eq!(ask(), 200);
+    assert_eq!(upstream.connections(), connections + 1);
 }

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,12 +12,13 @@ use http::Request;
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::Server;
+use super::{Server, Shared};
 use crate::config::Timeouts;
 use crate::proxy::body::RequestBody;
 use crate::proxy::deadline::Deadline;
@@ -61,8 +63,8 @@ impl Server {
             return Err(ConnectError::Busy);
         }
         let open = async {
-            let socket = self.connect().await?;
-            Http1::new(socket, counted)
+            let (socket, begun) = self.connect().await?;
+            Http1::new(socket, begun, counted)
                 .await
                 .map_err(ConnectError::Http)
         };
@@ -81,7 +83,7 @@ impl Server {
             if let Some(open) = self.shared_http2() {
                 return Ok((open, false));
             }
-            let socket = self.connect().await?;
+            let (socket, begun) = self.connect().await?;
             let (sender, connection) = http2::Builder::new(LocalExecutor)
                 .timer(TokioTimer::new())
                 .keep_alive_interval(PING_INTERVAL)
@@ -94,7 +96,10 @@ impl Server {
                     tracing::debug!(%error, "upstream connection ended");
                 }
             });
-            *self.shared.borrow_mut() = Some(sender.clone());
+            *self.shared.borrow_mut() = Some(Shared {
+                sender: sender.clone(),
+                begun,
+            });
             Ok((sender, true))
         };
         timeout(limit, open).await.map_err(|_| ConnectError::Late)?
@@ -102,17 +107,19 @@ impl Server {
 
     pub(super) fn shared_http2(&self) -> Option<http2::SendRequest<RequestBody>> {
         let shared = self.shared.borrow();
-        shared.as_ref().filter(|open| !open.is_closed()).cloned()
+        let fit = |open: &&Shared| !open.sender.is_closed() && self.is_current(open.begun.as_ref());
+        shared.as_ref().filter(fit).map(|open| open.sender.clone())
     }
 
-    async fn connect(&self) -> Result<Socket, ConnectError> {
+    /// A socket, and what TLS on it was begun with.
+    async fn connect(&self) -> Result<(Socket, Option<Arc<ClientConfig>>), ConnectError> {
         let url = &self.plan.url;
         let tcp = TcpStream::connect((url.host.as_str(), url.port))
             .await
             .map_err(ConnectError::Tcp)?;
         tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
         let Some((config, name)) = &self.plan.tls else {
-            return Ok(Socket::Plain(tcp));
+            return Ok((Socket::Plain(tcp), None));
         };
         let config = config.now();
         let stream = TlsConnector::from(config.clone())
@@ -123,7 +130,7 @@ impl Server {
         if wanted && stream.get_ref().1.alpn_protocol() != Some(tls::H2) {
             return Err(ConnectError::NotHttp2);
         }
-        Ok(Socket::Tls(Box::new(stream.into())))
+        Ok((Socket::Tls(Box::new(stream.into())), Some(config)))
     }
 }
 
