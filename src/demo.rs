@@ -22,6 +22,7 @@ use crate::shutdown::Shutdown;
 
 use folder::{CONFIG, Folder};
 use guide::Guide;
+use sshd::Sshd;
 use upstream::Upstream;
 
 /// Runs the demo until a signal ends it.
@@ -41,7 +42,13 @@ fn serve(
 ) -> Result<(), CliError> {
     let upstream = Upstream::bind().map_err(DemoError::Upstream)?;
     let address = upstream.address();
-    folder.write(CONFIG, &configuration(args.listen, args.admin, address))?;
+    let sshd = Sshd::start(&folder.within(folder::SSH)?).map_err(DemoError::Sshd)?;
+    let text = configuration(args.listen, args.admin, address);
+    let text = match &sshd {
+        None => text,
+        Some(sshd) => text.replace(SSH, &format!("urls: [ \"tcp://{}\" ]", sshd.address)),
+    };
+    folder.write(CONFIG, &text)?;
     folder.write(folder::FIELDS, include_str!("../config/graphql.yaml"))?;
     folder.provide_seal_key()?;
     let file = ConfigFile {
@@ -59,6 +66,7 @@ fn serve(
         proxy: server.addresses().first().copied().unwrap_or(args.listen),
         admin: server.admin_address().unwrap_or(args.admin),
         upstream: address,
+        ssh_key: sshd.as_ref().map(|sshd| sshd.key.as_path()),
         folder,
         tokens: &tokens,
         colour: io::stdout().is_terminal() && (console.env)("NO_COLOR").is_none(),
@@ -136,6 +144,9 @@ pub enum DemoError {
     /// The API behind the proxy.
     #[error("cannot start the upstream of the demo")]
     Upstream(#[source] io::Error),
+    /// The SSH server behind the tunnels.
+    #[error("cannot start an SSH server for the demo")]
+    Sshd(#[source] io::Error),
     /// No random bytes.
     #[error("the system gives no random bytes")]
     Random(#[from] getrandom::Error),
@@ -149,6 +160,7 @@ const ROUTES: &str = "\nroutes:\n";
 const LISTEN: &str = r#"- address: "127.0.0.1:8080""#;
 const ADMIN: &str = r#"admin: { address: "127.0.0.1:9090" }"#;
 const UPSTREAM: &str = r#"urls: [ "http://127.0.0.1:8081" ]"#;
+const SSH: &str = r#"urls: [ "tcp://127.0.0.1:22" ]"#;
 
 #[cfg(test)]
 mod tests;

@@ -62,6 +62,22 @@ fn every_printed_command_does_what_it_says() {
 }
 
 #[test]
+fn a_shell_is_reached_through_the_tunnel_with_the_right_token() {
+    // What sshd needs of root, and the start of the system's own server would make.
+    let made = fs::create_dir_all("/run/sshd");
+    let demo = Demo::start(&[]);
+    let line = demo.line_with(" ssh -F none ");
+    let reached = demo.paste(&format!("{line} echo reached"));
+    assert_eq!(reached.trim(), "reached", "{made:?}");
+    let readonly = line.replace("\"$SSH\"", "\"$READONLY\"");
+    let refused = demo.shell(&format!("{readonly} echo reached")).output();
+    let refused = refused.unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && refused.stdout.is_empty());
+    assert!(said.contains("wC is not permitted"), "{said}");
+}
+
+#[test]
 fn a_signal_ends_streams_and_removes_the_folder() {
     let mut demo = Demo::start(&[]);
     let mut log = demo.follow_log();

@@ -60,6 +60,17 @@ impl Folder {
         &self.path
     }
 
+    /// A folder in it, as private as itself.
+    pub(super) fn within(&self, name: &str) -> Result<PathBuf, DemoError> {
+        let path = self.path(name);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|source| failed(&path, source))?;
+        Ok(path)
+    }
+
     /// Whether it outlives the demo.
     pub(super) fn is_kept(&self) -> bool {
         self.temporary.is_none()
@@ -117,7 +128,7 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(failed(&config, source)),
         }
-        for name in [FIELDS, STORE, SEAL_KEY, TOKENS] {
+        for name in [FIELDS, STORE, SEAL_KEY, TOKENS, SSH] {
             let path = self.path(name);
             match path.try_exists() {
                 Ok(false) => {}
@@ -142,6 +153,8 @@ pub(super) const CONFIG: &str = "usher.yaml";
 pub(super) const FIELDS: &str = "graphql.yaml";
 /// The tokens: an object of header values by kind.
 pub(super) const TOKENS: &str = "tokens.json";
+/// A folder for the keys and the configuration of the SSH server.
+pub(super) const SSH: &str = "ssh";
 /// The store; named in the configuration too.
 pub(super) const STORE: &str = "usher.db";
 /// The seal key; named in the configuration too.

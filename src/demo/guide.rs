@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use super::folder::{CONFIG, Folder};
 use super::samples::{Attempt, SampleToken};
@@ -13,6 +14,8 @@ pub(super) struct Guide<'a> {
     pub(super) proxy: SocketAddr,
     pub(super) admin: SocketAddr,
     pub(super) upstream: SocketAddr,
+    /// The key for the SSH server behind the tunnels, if there is one.
+    pub(super) ssh_key: Option<&'a Path>,
     pub(super) folder: &'a Folder,
     pub(super) tokens: &'a [SampleToken],
     /// Whether the reader is a terminal.
@@ -120,6 +123,17 @@ impl Guide<'_> {
         let program = shell_word(&program.display().to_string());
         let config = self.folder.path(CONFIG).display().to_string();
         let config = shell_word(&config);
+        if let Some(key) = self.ssh_key {
+            let key = shell_word(&key.display().to_string());
+            let proxy = reachable(self.proxy);
+            let command = shell_word(&format!("{program} connect connect+http://{proxy}/%h:%p"));
+            console.say("  open a shell on a machine of web, which this machine plays:")?;
+            console.say(format_args!(
+                "    USHER_TOKEN=\"$SSH\" ssh -F none -i {key} -o UserKnownHostsFile=/dev/null \
+                 -o StrictHostKeyChecking=no -o ProxyCommand={command} \
+                 148e1aaa000001.vm.web.internal"
+            ))?;
+        }
         console.say("  revoke a token; within a second its requests are a 401:")?;
         console.say(format_args!(
             "    {program} token revoke --config {config} \"$READONLY\""

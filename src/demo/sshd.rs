@@ -1,8 +1,4 @@
 //! The SSH server that tunnels of the demo can lead to, where OpenSSH is installed.
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the demo has no tunnel yet that would lead to it")
-)]
 
 use std::fs;
 use std::io::{self, ErrorKind};
