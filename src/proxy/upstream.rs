@@ -200,6 +200,7 @@ impl Upstream {
             if server.rests() {
                 continue;
             }
+            let since = turn::now();
             server.address(&mut request, self.plan.protocol);
             let outcome = match self.plan.protocol {
                 Protocol::Http1 => {
@@ -223,9 +224,7 @@ impl Upstream {
                         error = %why,
                         "upstream not reached"
                     );
-                    server
-                        .rests_until
-                        .set(Some(turn::now() + REST_AFTER_FAILURE));
+                    server.pass_over(since);
                     error = ForwardError::Connect(why);
                     request = back;
                 }
@@ -399,6 +398,13 @@ impl Server {
         self.idle.borrow_mut().retain_mut(fit);
     }
 
+    /// Lets it rest after an attempt that began at `since` and failed.
+    fn pass_over(&self, since: Instant) {
+        let now = turn::now();
+        let rest = rest_after(now.duration_since(since));
+        self.rests_until.set(Some(now + rest));
+    }
+
     fn rests(&self) -> bool {
         let until = self.rests_until.get();
         until.is_some_and(|until| turn::now() < until)
@@ -439,8 +445,18 @@ fn origin_form(uri: &Uri) -> Uri {
 /// Apache and Go differ), since a request that meets a closing connection cannot be repeated.
 const IDLE_EXPIRY: Duration = Duration::from_secs(30);
 
-/// How long a server that could not be reached is passed over.
-const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How long a server is passed over that failed within `took`: as long again, so that at most half
+/// of the time is spent on one that does not answer.
+fn rest_after(took: Duration) -> Duration {
+    took.clamp(LEAST_REST, MOST_REST)
+}
+
+/// One that refuses at once costs nothing to ask. It is asked again before clients give up: flyctl
+/// repeats a request three times within some 350 ms, and at most 700.
+const LEAST_REST: Duration = Duration::from_millis(50);
+
+/// What `Retry-After` says.
+const MOST_REST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

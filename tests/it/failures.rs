@@ -1,6 +1,8 @@
 //! An upstream that is away, breaks off or keeps silent.
 
 use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use usher::authority::Kind;
@@ -26,17 +28,41 @@ fn an_upstream_that_is_away_leaves_the_request_free_to_be_repeated() {
     let (_socket, nobody) = nobody();
     let usher = World::before(nobody).start();
     let token = usher.credential(&DEPLOY);
-    for (status, code, retry) in [
-        (502, "upstream-connect", None),
-        (503, "upstream-unavailable", Some("1")),
-    ] {
-        let answer = usher.ask("POST /v1/apps/web/machines", Some(&token));
-        assert_eq!((answer.status, &*answer.code()), (status, code));
-        assert_eq!(answer.line("retry-after"), retry);
-    }
+    let ask = || usher.ask("POST /v1/apps/web/machines", Some(&token));
+    let answer = ask();
+    assert_eq!((answer.status, &*answer.code()), (502, "upstream-connect"));
+    assert_eq!(answer.line("retry-after"), None);
+    // A request that comes late finds that the server is asked once more.
+    let mut answers = (0..100).map(|_| ask());
+    let answer = answers.find(|answer| answer.status != 502).unwrap();
+    assert_eq!(
+        (answer.status, &*answer.code()),
+        (503, "upstream-unavailable")
+    );
+    assert_eq!(answer.line("retry-after"), Some("1"));
     // Who may not ask does not learn that it is away.
     let answer = usher.ask("POST /v1/apps/api/machines", Some(&token));
     assert_eq!((answer.status, &*answer.code()), (403, "prohibited"));
+}
+
+/// flyctl waits a random time, up to 100, 200 and 400 ms, before its three repetitions.
+#[test]
+fn an_upstream_that_comes_back_is_found_before_clients_give_up() {
+    let (socket, address) = nobody();
+    let usher = World::before(address).start();
+    let token = usher.credential(&DEPLOY);
+    let ask = || usher.ask("POST /v1/apps/web/machines", Some(&token));
+    assert_eq!(ask().status, 502);
+    let upstream = Recorder::answering_at(socket, |_| {
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec()
+    });
+    let mut patience = [50, 100, 200].map(Duration::from_millis).into_iter();
+    let answer = patience.find_map(|pause| {
+        thread::park_timeout(pause);
+        Some(ask()).filter(|answer| answer.status != 503)
+    });
+    assert_eq!(answer.expect("it came back").status, 200);
+    assert_eq!(upstream.requests().len(), 1, "it was sent once");
 }
 
 #[test]

@@ -93,3 +93,11 @@ fn a_response_that_names_a_server_points_back_here() {
     plan.keep_here(&mut none);
     assert!(none.is_empty());
 }
+
+#[test]
+fn a_server_rests_as_long_as_it_took_to_fail_within_bounds() {
+    let milliseconds = Duration::from_millis;
+    for (took, rest) in [(0, 50), (1, 50), (300, 300), (5_000, 1_000)] {
+        assert_eq!(rest_after(milliseconds(took)), milliseconds(rest), "{took}");
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use socket2::Socket;
 
 use super::peer::{self, Peer};
 use super::{DEADLINE, Identity};
@@ -56,9 +57,19 @@ impl Recorder {
         Self::script(move |exchange| answer_all(exchange, &answer))
     }
 
+    /// The same at an address that a socket was bound to before, and at which nobody was until now.
+    pub(crate) fn answering_at(
+        bound: Socket,
+        answer: impl Fn(&Received) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        bound.listen(128).unwrap();
+        let script = move |exchange: &mut Exchange| answer_all(exchange, &answer);
+        Self::start(bound.into(), None, script)
+    }
+
     /// Runs a script for each connection.
     pub(crate) fn script(script: impl Fn(&mut Exchange) + Send + Sync + 'static) -> Self {
-        Self::start(None, script)
+        Self::start(TcpListener::bind("127.0.0.1:0").unwrap(), None, script)
     }
 
     /// The same as [`answering`](Self::answering) inside TLS.
@@ -75,14 +86,15 @@ impl Recorder {
         answer: impl Fn(&Received) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         let script = move |exchange: &mut Exchange| answer_all(exchange, &answer);
-        Self::start(Some(tls), script)
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start(listener, Some(tls), script)
     }
 
     fn start(
+        listener: TcpListener,
         tls: Option<Arc<ServerConfig>>,
         script: impl Fn(&mut Exchange) + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (record, script) = (Arc::<Record>::default(), Arc::new(script));
         let recording = Arc::clone(&record);
