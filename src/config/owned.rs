@@ -41,6 +41,7 @@ const OWNED: [&str; 20] = [
 /// by `x-http-method-override`. `client-cert` (RFC 9440) and what other proxies call it stand for a
 /// TLS client that somebody else has checked. `x-remote-` is who the user is to a server that
 /// believes whoever shows the right certificate, as Kubernetes does with its front proxy.
+/// `Fly-Client-CI` and its like are not of Fly's proxy but of flyctl, which says where it runs.
 const OWNED_PREFIXES: [&str; 20] = [
     "x-usher-",
     "x-forwarded-",
@@ -59,7 +60,7 @@ const OWNED_PREFIXES: [&str; 20] = [
     "ssl-client-",
     "client-cert",
     "fly-src",
-    "fly-client-",
+    "fly-client-ip",
     "fly-forwarded-",
     "fly-replay-src",
 ];
@@ -75,6 +76,7 @@ mod tests {
             "x-forwarded-for",
             "x-forwarded",
             "fly-src-signature",
+            "fly-client-ip",
             "fly-forwarded-proto",
             "forwarded",
             "proxy",
@@ -90,6 +92,8 @@ mod tests {
         }
         for name in [
             "x-request-id",
+            "fly-client-ci",
+            "fly-client-interactive",
             "fly-force-region",
             "fly-request-id",
             "user-agent",
