@@ -10,7 +10,7 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Body;
 use tokio::time::Instant;
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::{RequestBody, ResponseBody, Stage};
 use super::connection::Connection;
 use super::decision::DecisionId;
 use super::forward::forward;
@@ -40,7 +40,7 @@ pub(super) async fn serve(
     let decision = worker.ids.next();
     let mut caller = Caller::of(request.method(), request.headers());
     let version = request.version();
-    let has_body = !request.body().is_end_stream();
+    let upload = request.body().upload();
 
     let mut sieve = Sieve::default();
     let mut held = Held::of(request.headers());
@@ -85,9 +85,15 @@ pub(super) async fn serve(
         Err(answer) => answer,
     };
 
-    if has_body {
-        connection.pulse.answered_early();
-    }
+    let answer = match upload {
+        // The client may keep the rest of the body to itself, or be sending it: hyper does not
+        // wait for it, so nothing that follows on this connection would be read.
+        Some(upload) if upload.stage() != Stage::Ended => {
+            connection.pulse.answered_early();
+            answer.closing()
+        }
+        Some(_) | None => answer,
+    };
     let mut response = answer.into_response(caller, &decision);
     if version == Version::HTTP_2 {
         response.headers_mut().remove(header::CONNECTION);

@@ -83,6 +83,8 @@ fn a_denied_request_reaches_nothing() {
     let head = client.head().unwrap();
     assert_eq!(upstream.connections(), 0);
     assert_eq!(status(&head), 403, "no 100 Continue before the verdict");
+    // Whether the five bytes are still to come is for the client to know.
+    assert_eq!(line(&head, "connection"), Some("close"));
     let length = line(&head, "content-length").unwrap().parse().unwrap();
     assert!(client.exactly(length).contains(r#""code":"prohibited""#));
 }
@@ -94,8 +96,10 @@ fn a_refused_upload_learns_why() {
     let mut client = edge.connect();
     client.send("POST /denied HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n");
     client.send("x".repeat(1_000_000));
-    assert_eq!(status(&client.head().unwrap()), 403);
+    let head = client.head().unwrap();
     assert_eq!(upstream.connections(), 0);
+    assert_eq!(status(&head), 403);
+    assert_eq!(line(&head, "connection"), Some("close"));
 }
 
 #[test]
