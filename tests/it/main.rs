@@ -14,6 +14,7 @@
 mod bodies;
 mod command;
 mod credentials;
+mod deploy;
 mod directory;
 mod failures;
 mod fields;
@@ -30,6 +31,7 @@ mod mtls;
 mod observed;
 mod reference;
 mod refusals;
+mod shipper;
 mod streams;
 mod support;
 mod third_parties;

@@ -149,7 +149,11 @@ impl Peer {
     #[track_caller]
     pub(crate) fn answer(&mut self) -> Answer {
         let head = self.head().expect("the connection ended without an answer");
-        let status = status(&head);
+        self.answer_from(head)
+    }
+
+    /// The response that begins with this head, whole.
+    pub(crate) fn answer_from(&mut self, head: String) -> Answer {
         let body = if line(&head, "transfer-encoding") == Some("chunked") {
             self.chunked().0
         } else if let Some(length) = line(&head, "content-length") {
@@ -157,7 +161,22 @@ impl Peer {
         } else {
             Vec::new()
         };
-        Answer { status, head, body }
+        Answer {
+            status: status(&head),
+            head,
+            body,
+        }
+    }
+
+    /// The next response, to HEAD: its length is that of another one's body.
+    #[track_caller]
+    pub(crate) fn answer_to_head(&mut self) -> Answer {
+        let head = self.head().expect("the connection ended without an answer");
+        Answer {
+            status: status(&head),
+            head,
+            body: Vec::new(),
+        }
     }
 
     fn fill(&mut self) -> bool {
