@@ -159,6 +159,24 @@ fn the_last_second_belongs_to_a_lease() {
 }
 
 #[test]
+fn a_clock_that_steps_ends_what_it_has_passed_and_nothing_else() {
+    let place = Place::new();
+    let [one, other] = [place.watch(NOW + 5), place.watch(NOW + 7200)];
+    for now in [NOW, NOW - 3600, NOW + 1, NOW - 30, NOW + 5] {
+        place.leases.review(now);
+        assert_eq!((one.ended(), other.ended()), (None, None), "{now}");
+    }
+    // Forward over the end of one; and what has ended stays so when the step is taken back.
+    for now in [NOW + 3600, NOW, NOW + 7200] {
+        place.leases.review(now);
+        let ends = (one.ended(), other.ended());
+        assert_eq!(ends, (Some(LeaseEnd::Expired), None), "{now}");
+    }
+    place.leases.review(NOW + 7201);
+    assert_eq!(other.ended(), Some(LeaseEnd::Expired));
+}
+
+#[test]
 fn whoever_asked_last_is_woken() {
     let place = Place::new();
     let watch = place.watch(NOW);

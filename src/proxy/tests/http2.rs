@@ -252,3 +252,24 @@ fn a_cancelled_stream_cancels_its_request() {
         }
     });
 }
+
+#[test]
+fn a_panic_resets_its_own_stream_only() {
+    run(async {
+        let (upstream, mut heads) = echo().await;
+        let edge = Edge::before(upstream);
+        let mut client = connect(&edge).await;
+        let (held, body) = fed();
+        held.send(Frame::data("one".into())).await.unwrap();
+        let other = client.send_request(post(&edge, "/a", body)).await.unwrap();
+        assert!(heads.recv().await.is_some());
+        let panicked = client.send_request(post(&edge, "/panic", empty()));
+        assert!(panicked.await.is_err());
+        assert!(heads.try_recv().is_err(), "it reached the upstream");
+        drop(held);
+        let body = other.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "one");
+        let after = client.send_request(post(&edge, "/a", empty()));
+        assert_eq!(after.await.unwrap().status(), 200);
+    });
+}
