@@ -423,6 +423,10 @@ fn neighbours() -> Vec<(Call, u16)> {
             plain(Machines, "POST /v1/apps/web/machines").json(&image),
             403,
         ),
+        (
+            plain(Machines, "POST /v1/apps/web/machines/148e1aaa000001").json(&image),
+            403,
+        ),
         (plain(Machines, "DELETE /v1/apps/api"), 403),
         // All apps, and the making of others.
         (plain(Machines, "GET /v1/apps?org_slug=acme"), 403),

@@ -87,7 +87,9 @@ impl Request {
             ("/graphql", Some(operation)) => Some(graphql(operation)),
             (_, Some(text)) => Some(serde_json::from_str(text).unwrap()),
             // What clients send there.
-            ("/v1/apps/web/machines", None) if method == "POST" => {
+            ("/v1/apps/web/machines" | "/v1/apps/web/machines/148e1aaa000001", None)
+                if method == "POST" =>
+            {
                 Some(json!({ "config": { "image": "registry.fly.io/web:v1" }, "region": "ams" }))
             }
             ("/v1/apps/web/volumes", None) if method == "POST" => {
