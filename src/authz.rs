@@ -7,6 +7,7 @@
 mod basic;
 mod bearer;
 mod cache;
+mod decisive;
 mod denial;
 mod explain;
 mod lease;
@@ -34,6 +35,7 @@ pub use lease::{Lease, LeaseEnd, Review};
 
 use bearer::{Bearer, Candidate};
 use cache::VerificationCache;
+use decisive::{Decisive, Lacking};
 
 /// Decides. Shared by all threads.
 #[derive(Debug)]
@@ -368,7 +370,7 @@ impl Authorizer {
         }
         let needs_user = route.rule.needs_user(&fields);
         let decisive = self.decisive(&usable, needs_user, now, said)?;
-        let permit = Self::permit(index, &bearer, &decisive, said);
+        let permit = Self::permit(index, &bearer, decisive, said);
         let permit = permit.ok_or(Denial::NoRoute)?;
         Ok(Permit {
             endpoints,
@@ -380,33 +382,22 @@ impl Authorizer {
     fn permit(
         route: usize,
         bearer: &Arc<Bearer>,
-        decisive: &[Decisive<'_>],
+        decisive: Decisive<'_>,
         said: &mut Decision<'_>,
     ) -> Option<Permit> {
-        let first = decisive.first()?;
-        said.token = Some(first.token.token);
-        let mut orgs = SmallVec::new();
-        for org in decisive
-            .iter()
-            .filter(|d| d.access == 0)
-            .filter_map(|d| d.org)
-        {
-            if !orgs.contains(&org) {
-                orgs.push(org);
-            }
-        }
-        let tokens: SmallVec<[&Candidate; 1]> = decisive.iter().map(|d| d.token).collect();
+        let first = decisive.tokens.first()?;
+        said.token = Some(first.token);
         let app = said.accesses.first().and_then(|asked| asked.access.app);
         Some(Permit {
             route,
             identity: Identity {
-                token: Some(first.token.token.uuid),
-                orgs,
+                token: Some(first.token.uuid),
+                orgs: decisive.orgs,
                 app: app.filter(|app| *app != 0),
-                user: first.token.user,
-                cluster: first.cluster.clone(),
+                user: first.user,
+                cluster: decisive.cluster,
             },
-            lease: Some(Lease::new(bearer, &tokens)?),
+            lease: Some(Lease::new(bearer, &decisive.tokens)?),
             endpoints: Box::default(),
         })
     }
@@ -417,19 +408,20 @@ impl Authorizer {
         Ok(route.query.check(&target.query())?)
     }
 
-    /// Some servers merge the fields of a form with those of the query. Where the query was
-    /// judged, such a body could say something else.
+    /// Some servers merge the fields of a form, or of a JSON object, with those of the query. Where
+    /// the query was judged and the body is not, such a body could say something else.
     fn check_form(rule: &Rule, headers: &HeaderMap) -> Result<(), Denial> {
         let form = headers
             .get_all(http::header::CONTENT_TYPE)
             .iter()
             .any(|value| {
                 let text = value.as_bytes().to_ascii_lowercase();
-                FORMS
-                    .iter()
-                    .any(|form| text.trim_ascii_start().starts_with(form))
+                let text = text.trim_ascii_start();
+                let media = text.split(|byte| matches!(byte, b';' | b' ' | b',')).next();
+                FORMS.iter().any(|form| text.starts_with(form))
+                    || media.is_some_and(|media| media.ends_with(b"json"))
             });
-        if form && rule.reads_query() {
+        if form && rule.reads_query() && rule.body().is_none() {
             return Err(Denial::BadField(FORM_BODY.into()));
         }
         Ok(())
@@ -463,15 +455,14 @@ impl Authorizer {
         verified.map(|(bearer, _)| bearer)
     }
 
-    /// For each access the first token that permits it; where the route asks for none, the first
-    /// token whose caveats permit anything at all.
+    /// The tokens that together permit what is asked.
     fn decisive<'b>(
         &self,
         usable: &[&'b Candidate],
         needs_user: bool,
         now: i64,
         said: &mut Decision<'_>,
-    ) -> Result<SmallVec<[Decisive<'b>; 1]>, Denial> {
+    ) -> Result<Decisive<'b>, Denial> {
         let users: SmallVec<[&Candidate; 2]>;
         let usable = if needs_user {
             users = usable
@@ -486,39 +477,23 @@ impl Authorizer {
         } else {
             usable
         };
-        let mut decisive = SmallVec::new();
-        let accesses = said.accesses.iter().map(Some);
-        let none = said.accesses.is_empty().then_some(None);
-        for (index, asked) in accesses.chain(none).enumerate() {
-            let before = decisive.len();
-            let every = asked.is_some_and(|asked| asked.every_org);
-            for token in usable {
-                if let Ok((org, cluster)) = token.permits(asked, now) {
-                    decisive.push(Decisive {
-                        token,
-                        access: index,
-                        org,
-                        cluster,
-                    });
-                    if !every {
-                        break;
-                    }
-                }
+        let lacking = match Decisive::of(usable, &said.accesses, now) {
+            Ok(decisive) => return Ok(decisive),
+            Err(Lacking::OneToken) => {
+                return Err(Denial::Prohibited(explain::NOT_ONE_TOKEN.into()));
             }
-            if decisive.len() == before {
-                let detail = explain::prohibited(usable, asked, now);
-                let public = self.config.directory.public_names || !detail.hints_at_names;
-                let told = if public {
-                    &detail.text
-                } else {
-                    explain::NAMES_ARE_SECRET
-                };
-                let denial = Denial::Prohibited(told.into());
-                said.reason = Some(detail.text.into());
-                return Err(denial);
-            }
-        }
-        Ok(decisive)
+            Err(Lacking::Access(index)) => said.accesses.get(index),
+        };
+        let detail = explain::prohibited(usable, lacking, now);
+        let public = self.config.directory.public_names || !detail.hints_at_names;
+        let told = if public {
+            &detail.text
+        } else {
+            explain::NAMES_ARE_SECRET
+        };
+        let denial = Denial::Prohibited(told.into());
+        said.reason = Some(detail.text.into());
+        Err(denial)
     }
 
     /// A request that the directory and the route cannot turn into accesses.
@@ -557,22 +532,11 @@ impl Authorizer {
     }
 }
 
-/// A token that permits one access.
-struct Decisive<'b> {
-    token: &'b Candidate,
-    /// Which access, from 0.
-    access: usize,
-    /// Its organization.
-    org: Option<u64>,
-    /// Its cluster, where only the token names it.
-    cluster: Option<Box<str>>,
-}
-
-/// Bodies of forms, in lower case.
+/// Bodies of forms, in lower case. JSON has many names, which all end alike.
 const FORMS: [&[u8]; 2] = [b"application/x-www-form-urlencoded", b"multipart/"];
 
-const FORM_BODY: &str =
-    "the route is judged by its query, which a form in the body could contradict; send JSON";
+const FORM_BODY: &str = "the route is judged by its query, which fields in the body could contradict; send the body \
+     as application/octet-stream";
 
 /// Names that the directory has to ask about are not there yet.
 const NOT_ASKED: &str = "the directory has not answered";

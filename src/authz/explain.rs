@@ -155,6 +155,10 @@ fn remedy(access: &Access<'_>, reason: Reason) -> String {
     }
 }
 
+/// For a request that leaves several things to the token.
+pub(super) const NOT_ONE_TOKEN: &str = "the request leaves its organization or cluster to the \
+     token, and no single token permits all of it; send one request for each";
+
 /// For a route that is a user's own.
 pub(super) const NO_USER: &str = "this takes a token whose discharge says which user it speaks \
      for; tokens for an organization or an app have none";

@@ -135,7 +135,9 @@ impl CommandKeys {
                 || self.others.iter().any(|name| **name == *key)
         };
         if let Some((key, _)) = entries.iter().find(|(key, _)| !known(key)) {
-            return Err(BodyFault::UnknownKey(key.as_str().into()));
+            // It is told, and logged, and the client chose it.
+            let told: String = key.chars().take(LONGEST_KEY).collect();
+            return Err(BodyFault::UnknownKey(told.into()));
         }
         let value = |key: &str| {
             let found = entries.iter().find(|(known, _)| known == key);
@@ -232,6 +234,9 @@ impl Serialize for Json {
 /// Stands for whatever a command reads from its input: that can say all that a further word could,
 /// so it is judged as one. An exact command never has it, unless its caveat spells it out.
 pub const INPUT_WORD: &str = "<stdin>";
+
+/// Characters of an unknown key that are told.
+const LONGEST_KEY: usize = 64;
 
 /// Arrays and objects in each other, inclusive. Machine configurations nest about eight.
 const DEPTH: usize = 32;

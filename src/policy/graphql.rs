@@ -24,7 +24,7 @@ pub use document::Root;
 pub use fault::GraphQlFault;
 pub use rules::{Asks, GraphQlRules, NamedRule, RulesError};
 
-use arguments::Scope;
+use arguments::{Budget, Scope};
 use document::{Document, Operation};
 
 /// One field of a root type, as often as the document asks for it.
@@ -52,9 +52,11 @@ pub fn root_fields(request: &Json) -> Result<Vec<RootField>, GraphQlFault> {
     shape::check(&document)?;
     check_selection(&document.operations, envelope.operation)?;
     let mut found = Vec::new();
+    let mut budget = Budget::of(envelope.variables);
     for operation in &document.operations {
-        let scope = Scope::new(operation, envelope.variables)?;
-        found.extend(of_operation(&document, operation, scope, found.len())?);
+        let mut scope = Scope::new(operation, envelope.variables, budget)?;
+        found.extend(of_operation(&document, operation, &mut scope, found.len())?);
+        budget = scope.left();
     }
     Ok(found)
 }
@@ -120,7 +122,7 @@ fn check_selection(operations: &[Operation], selected: Option<&str>) -> Result<(
 fn of_operation(
     document: &Document,
     operation: &Operation,
-    mut scope: Scope<'_>,
+    scope: &mut Scope<'_>,
     before: usize,
 ) -> Result<Vec<RootField>, GraphQlFault> {
     let fields = expand::level(document, &operation.selections);

@@ -60,6 +60,12 @@ pub enum JsonFault {
         /// From 1.
         column: usize,
     },
+    /// Values in all.
+    #[error("the body has more than {limit} values")]
+    TooMany {
+        /// Values allowed, inclusive.
+        limit: usize,
+    },
     /// Arrays and objects in each other.
     #[error("the body nests deeper than {limit} levels")]
     Depth {
@@ -73,8 +79,10 @@ impl Json {
     /// inclusive; the reader recurses that deep, and `serde_json` ends at 127 by itself.
     pub fn parse(bytes: &[u8], depth: usize) -> Result<Self, JsonFault> {
         let fault = Cell::new(Refused::Syntax);
+        let values = Cell::new(0);
         let seed = Seed {
             left: depth,
+            values: &values,
             fault: &fault,
         };
         let mut reader = serde_json::Deserializer::from_slice(bytes);
@@ -86,6 +94,7 @@ impl Json {
                 Refused::Syntax => JsonFault::Syntax { line, column },
                 Refused::Repeated => JsonFault::Repeated { line, column },
                 Refused::Depth => JsonFault::Depth { limit: depth },
+                Refused::TooMany => JsonFault::TooMany { limit: MAX_VALUES },
             }
         })
     }
@@ -219,11 +228,13 @@ enum Refused {
     Syntax,
     Repeated,
     Depth,
+    TooMany,
 }
 
 #[derive(Clone, Copy)]
 struct Seed<'f> {
     left: usize,
+    values: &'f Cell<usize>,
     fault: &'f Cell<Refused>,
 }
 
@@ -244,6 +255,11 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = Json;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        let values = self.values.get().saturating_add(1);
+        if values > MAX_VALUES {
+            return Err(self.refuse(Refused::TooMany));
+        }
+        self.values.set(values);
         deserializer.deserialize_any(self)
     }
 }
@@ -332,6 +348,10 @@ impl Visitor<'_> for Digits {
     }
 }
 
+/// Values of one body, inclusive. Each takes about a hundred bytes once it is read, whatever it
+/// took to write; the largest of the known clients' bodies has some hundreds.
+const MAX_VALUES: usize = 50_000;
+
 const NUMBER: &str = "$serde_json::private::Number";
 
 /// A key as the least attentive reader sees it: without case, Unicode's included (Go's `K` takes
@@ -419,6 +439,12 @@ mod tests {
         assert_eq!(
             Json::parse(br#"{"a":{"a":{"a":{"a":{}}}}}"#, DEPTH),
             Err(JsonFault::Depth { limit: DEPTH })
+        );
+        let many = |count| format!("[{}]", vec!["0"; count].join(","));
+        assert!(Json::parse(many(MAX_VALUES - 1).as_bytes(), DEPTH).is_ok());
+        assert_eq!(
+            Json::parse(many(MAX_VALUES).as_bytes(), DEPTH),
+            Err(JsonFault::TooMany { limit: MAX_VALUES })
         );
         let bomb = "[".repeat(100_000);
         assert!(Json::parse(bomb.as_bytes(), 1_000).is_err());

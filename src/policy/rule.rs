@@ -13,6 +13,7 @@ use super::body::BodyForm;
 use super::graphql::GraphQlRules;
 use super::names::{Found, Lookup, Names, Noun};
 use super::scope::Scope;
+use crate::macaroon::Action;
 
 pub use each::{Each, Items};
 pub use field::{Condition, Field, Fields, Fixed, Other, Place, QueryKeys, Source, Value};
@@ -25,7 +26,8 @@ pub enum Rule {
     Public,
     /// Any usable token; the request touches nothing that a caveat could name.
     Authenticated,
-    /// A token whose discharge attests which user it speaks for. No scoped token has that.
+    /// A token whose discharge attests which user it speaks for, and which nobody has narrowed to
+    /// less than everything in its organization: what a user may do goes beyond any of that.
     User,
     /// No token permits it.
     Denied,
@@ -53,6 +55,23 @@ pub struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
+    /// What is asked of a token that is to speak for its user: every action on its organization.
+    ///
+    /// The user is in the discharge and stays there however far the token is narrowed, so the
+    /// caveats have to be asked about something that no narrowed token permits.
+    pub fn of_user(mutation: Option<&'a str>) -> Self {
+        Self {
+            access: Access {
+                action: Action::ALL,
+                mutation,
+                ..Access::default()
+            },
+            own_org: true,
+            every_org: false,
+            own_cluster: false,
+        }
+    }
+
     /// Whether it takes a token's scope to know the whole access.
     pub fn depends_on_token(&self) -> bool {
         self.own_org || self.own_cluster
@@ -156,7 +175,8 @@ impl Rule {
         names: &impl Names,
     ) -> Result<SmallVec<[Asked<'a>; 1]>, AccessError> {
         match self {
-            Self::Public | Self::Authenticated | Self::User => Ok(SmallVec::new()),
+            Self::Public | Self::Authenticated => Ok(SmallVec::new()),
+            Self::User => Ok([Asked::of_user(None)].into()),
             Self::Denied => Err(AccessError::Denied),
             Self::Accesses(accesses) => accesses.of(fields, names),
             Self::GraphQl(rules) => rules.accesses(fields, names),

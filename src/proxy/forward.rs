@@ -200,7 +200,8 @@ impl Exchange<'_> {
         if let Some(host) = host {
             headers.insert(FORWARDED_HOST, host);
         }
-        if let Some((name, value)) = &upstream.plan.credential {
+        // On a public route nobody has shown who asks: whoever it is must not be taken for usher.
+        if let (Some((name, value)), Some(_)) = (&upstream.plan.credential, permit.lease()) {
             headers.insert(name, value.clone());
         }
         if wish.is_some() {

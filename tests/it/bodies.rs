@@ -295,3 +295,82 @@ fn what_the_request_leaves_out_is_the_tokens_own() {
     );
     assert_eq!(upstream.last().line("x-usher-org"), Some("2001, 2002"));
 }
+
+#[test]
+fn what_is_left_to_the_token_is_left_to_one() {
+    let upstream = Recorder::ok();
+    let routes = r#"routes:
+  - name: clusters.delete
+    method: DELETE
+    path: /clusters
+    access:
+      - { action: d, org: token, feature: litefs-cloud, cluster: { query: cluster } }
+      - { action: d, org: token, feature: litefs-cloud, cluster: zero }
+    upstream: machines
+"#;
+    let world = World::before(upstream.address).with("routes:\n", routes);
+    let usher = world.start();
+    let cluster = |org, cluster: &str| {
+        usher.credential(&Kind::LitefsCloud {
+            org,
+            cluster: cluster.to_owned(),
+        })
+    };
+    // One may delete acme's cluster if it could delete all, the other all of beta's.
+    let (one, all) = (cluster(2001, "prod"), cluster(2002, ""));
+    let answer = usher.ask("DELETE /clusters?cluster=prod", Some(&one));
+    upstream.saw_nothing();
+    assert_eq!((answer.status, &*answer.code()), (403, "prohibited"));
+    // Together they delete beta's, and the upstream is told so.
+    let both = format!("{one},{}", all.trim_start_matches("FlyV1 "));
+    let answer = usher.ask("DELETE /clusters?cluster=prod", Some(&both));
+    assert_eq!(answer.status, 200);
+    assert_eq!(upstream.last().line("x-usher-org"), Some("2002"));
+}
+
+#[test]
+fn a_users_token_that_was_narrowed_does_not_speak_for_the_user() {
+    use usher::macaroon::{Action, Caveat, Limits};
+
+    let upstream = Recorder::ok();
+    let login = crate::support::ThirdParty {
+        location: "https://login.test",
+        shared: [5; 32],
+    };
+    let usher = World::before(upstream.address)
+        .with("routes:\n", ROUTES)
+        .with(
+            "  seal_key:",
+            "  third_parties: [ { location: https://login.test, key: { file: login.key } } ]\n  seal_key:",
+        )
+        .file("login.key", STANDARD.encode(login.shared))
+        .start();
+    let everything = Caveat::Organization {
+        id: 2001,
+        mask: Action::ALL,
+    };
+    let token = login.restrict(&usher.issue(&[everything]), 1);
+    let discharge = login.discharge(1, &[Caveat::FlyioUserId(71)]);
+    let narrowed = |caveat| token.attenuate(&[caveat], &Limits::DEFAULT).unwrap();
+    for caveat in [
+        Caveat::Action(Action::READ),
+        Caveat::Organization {
+            id: 2001,
+            mask: Action::READ,
+        },
+        Caveat::Mutations(Some(vec!["setSecrets".into()])),
+        Caveat::Apps(usher::macaroon::Resources::new([(3001, Action::ALL)])),
+    ] {
+        let header = crate::support::header(&[&narrowed(caveat.clone()), &discharge]);
+        let answer = usher.ask("GET /me", Some(&header));
+        upstream.saw_nothing();
+        assert_eq!(
+            (answer.status, &*answer.code()),
+            (403, "prohibited"),
+            "{caveat:?}"
+        );
+    }
+    let whole = crate::support::header(&[&token, &discharge]);
+    assert_eq!(usher.ask("GET /me", Some(&whole)).status, 200);
+    assert_eq!(upstream.last().line("x-usher-user"), Some("71"));
+}

@@ -174,6 +174,7 @@ fn template(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<AccessT
         mutation: mutation?,
         storage_object: storage_object?,
         command: command?,
+        under_app: !site.graphql,
     })
 }
 

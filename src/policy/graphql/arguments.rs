@@ -11,6 +11,20 @@ use crate::policy::json::Json;
 const FREE_COPIES: usize = 64 * 1024;
 const MAX_USES: usize = 4;
 
+/// Bytes that one request may still have copied, all of its operations together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget(usize);
+
+impl Budget {
+    /// That of a request with these variables.
+    pub(super) fn of(variables: Option<&Json>) -> Self {
+        let total = variables.map_or(0, weight);
+        // Once more for the first operation's own copies.
+        let uses = total.saturating_mul(MAX_USES).saturating_add(total);
+        Self(uses.max(FREE_COPIES))
+    }
+}
+
 /// The variables that one operation declares.
 pub(super) struct Scope<'a> {
     variables: HashMap<&'a str, Variable>,
@@ -29,6 +43,7 @@ impl<'a> Scope<'a> {
     pub(super) fn new(
         operation: &'a Operation,
         values: Option<&Json>,
+        budget: Budget,
     ) -> Result<Self, GraphQlFault> {
         let mut given: HashMap<&str, &Json> = match values {
             Some(Json::Object(entries)) => entries.iter().map(|(k, v)| (&**k, v)).collect(),
@@ -36,7 +51,7 @@ impl<'a> Scope<'a> {
             | None => HashMap::new(),
         };
         let mut variables = HashMap::new();
-        let mut total: usize = 0;
+        let mut left = budget.0;
         for (name, default) in &operation.variables {
             let value = match (given.remove(&**name), default) {
                 (Some(value), _) => Some(value.clone()),
@@ -45,13 +60,20 @@ impl<'a> Scope<'a> {
                 (None, None) => None,
             };
             let weight = value.as_ref().map_or(0, weight);
-            total = total.saturating_add(weight);
+            left = left
+                .checked_sub(weight)
+                .ok_or(GraphQlFault::TooManyCopies)?;
             variables.insert(&**name, Variable { value, weight });
         }
         Ok(Self {
             variables,
-            budget: total.saturating_mul(MAX_USES).max(FREE_COPIES),
+            budget: left,
         })
+    }
+
+    /// What is left for the operations behind this one.
+    pub(super) fn left(self) -> Budget {
+        Budget(self.budget)
     }
 
     /// The value of arguments or of an input object.

@@ -150,6 +150,10 @@ impl GraphQlRules {
         let mut asked = SmallVec::new();
         let mut unnamed = None;
         for (field, asks) in all {
+            if asks.needs_user(&field.arguments) {
+                let mutation = (field.root == Root::Mutation).then_some(&*field.name);
+                asked.push(Asked::of_user(mutation));
+            }
             let Some(accesses) = asks.accesses(&field.arguments) else {
                 continue;
             };

@@ -553,3 +553,17 @@ fn each_fault_has_a_request() {
         "{kinds:?}"
     );
 }
+
+#[test]
+fn what_variables_may_be_copied_is_counted_over_all_operations() {
+    let operation = |n| format!("query q{n}($v: V) {{ f(a: $v) }} ");
+    let request = |count| {
+        json!({
+            "query": (0..count).map(operation).collect::<String>(),
+            "operationName": "q0",
+            "variables": { "v": "x".repeat(100_000) },
+        })
+    };
+    assert_eq!(fields(&request(2)).unwrap().len(), 2);
+    assert_eq!(fields(&request(8)), Err(GraphQlFault::TooManyCopies));
+}

@@ -43,6 +43,10 @@ pub struct AccessTemplate {
     pub storage_object: Option<Value>,
     /// The command in the body.
     pub command: Option<CommandKeys>,
+    /// Whether a machine or volume that the directory does not know may go on, because the upstream
+    /// looks for it under the app that was judged. Where the request names it by itself, as in
+    /// GraphQL, it could be anybody's.
+    pub under_app: bool,
 }
 
 /// Where the organization of an access comes from.
@@ -101,6 +105,7 @@ impl AccessTemplate {
             mutation: None,
             storage_object: None,
             command: None,
+            under_app: true,
         }
     }
 
@@ -308,7 +313,7 @@ impl AccessTemplate {
             },
             ..Access::default()
         };
-        check_parts(&access, names)?;
+        check_parts(&access, self.under_app, names)?;
         access.validate().map_err(AccessError::Invalid)?;
         access.org = org;
         Ok(Asked {
@@ -451,11 +456,15 @@ fn org_of_slug(slug: &str, names: &impl Names) -> Result<u64, AccessError> {
     known(names.org(slug), Noun::Org)
 }
 
-/// A machine or volume that is known must belong to the app. One that is not known goes on: its
-/// own upstream looks for it under the app that was judged.
-fn check_parts(access: &Access<'_>, names: &impl Names) -> Result<(), AccessError> {
+/// A machine or volume that is known must belong to the app.
+fn check_parts(
+    access: &Access<'_>,
+    under_app: bool,
+    names: &impl Names,
+) -> Result<(), AccessError> {
     let check = |found: Found<AppIds>, noun| match found {
         Found::Known(ids) if Some(ids.app) != access.app => Err(AccessError::Contradiction(noun)),
+        Found::Absent if !under_app => Err(AccessError::UnknownName(noun)),
         Found::Known(_) | Found::Absent => Ok(()),
         Found::Unresolved(lookup) => Err(AccessError::Unresolved(lookup)),
     };

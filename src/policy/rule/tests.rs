@@ -387,7 +387,7 @@ fn a_rule_that_asks_for_nothing_has_no_accesses() {
     let headers = HeaderMap::new();
     let query = Target::parse("/").unwrap().query();
     let fields = Fields::new(Captures::default(), query, &headers);
-    for rule in &[Rule::Public, Rule::Authenticated, Rule::User] {
+    for rule in &[Rule::Public, Rule::Authenticated] {
         assert_eq!(rule.accesses(&fields, &World).unwrap().len(), 0);
     }
 }

@@ -208,7 +208,7 @@ fn every_mutation_of_the_catalogue_asks_for_what_it_says() {
         with_demand(&rule, &query, &json!({ "input": input }), |found| {
             let rule = entry["rule"].as_str().unwrap_or_default();
             let expected = if rule.starts_with("user identity") {
-                Ok(Demand(Vec::new(), true))
+                Ok(Demand(vec![Asked::of_user(Some(name))], true))
             } else if rule.starts_with("any verified token") {
                 Ok(Demand(Vec::new(), false))
             } else if rule.starts_with("platform-internal") || rule.starts_with("login bootstrap") {
@@ -344,7 +344,8 @@ fn mutations_look_at_what_is_there() {
                 ..access
             })
         });
-        let expected = Ok(Demand(asked.collect(), user));
+        let user_asks = user.then(|| Asked::of_user(Some(name)));
+        let expected = Ok(Demand(user_asks.into_iter().chain(asked).collect(), user));
         let query = format!("mutation {{ {mutation} {{ x }} }}");
         with_demand(&rule, &query, &json!({}), |found| {
             assert_eq!(found, expected, "{query}")

@@ -179,7 +179,9 @@ fn every_query_of_the_catalogue_asks_for_what_it_says() {
                             .into(),
                     ))
                 } else {
-                    Ok(Demand(Vec::new(), words.starts_with("user identity")))
+                    let user = words.starts_with("user identity");
+                    let asked = user.then(|| Asked::of_user(None));
+                    Ok(Demand(asked.into_iter().collect(), user))
                 };
                 assert_eq!(found, expected, "{document}");
             });
