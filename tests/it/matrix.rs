@@ -7,7 +7,7 @@ mod rows;
 
 use serde_json::Value;
 
-use crate::support::{Answer, Recorder, Usher, World, run_usher};
+use crate::support::{Answer, Recorder, Usher, World, report, run_usher};
 
 use rows::{Request, rows};
 
@@ -120,8 +120,11 @@ fn every_cell_has_its_status_and_its_caveat() {
         }
     }
     assert_eq!(agreed, sendable.len() * KINDS.len());
-    println!("matrix cells {agreed}/{}", sendable.len() * KINDS.len());
-    println!("left out: {}", left_out.join(", "));
+    report(format_args!(
+        "matrix cells {agreed}/{}",
+        sendable.len() * KINDS.len()
+    ));
+    report(format_args!("left out: {}", left_out.join(", ")));
 }
 
 /// The stable code of a denial and its sentence for people, whichever form its client reads.

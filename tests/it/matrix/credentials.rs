@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::denial;
 use super::rows::{CredentialRow, Request, credential_rows};
-use crate::support::{Recorder, ThirdParty, Usher, World, header, hour, window};
+use crate::support::{Recorder, ThirdParty, Usher, World, header, hour, report, window};
 
 const ORG: Kind = Kind::Org { org: 2001 };
 const DEPLOY: Kind = Kind::Deploy {
@@ -98,7 +98,7 @@ fn every_credential_gets_what_the_matrix_says() {
         agreed += 1;
     }
     assert_eq!(agreed, rows.len());
-    println!("credential rows {agreed}/{}", rows.len());
+    report(format_args!("credential rows {agreed}/{}", rows.len()));
 }
 
 /// A stream opens, and goes on until its token expires or is revoked.
