@@ -374,3 +374,104 @@ fn a_users_token_that_was_narrowed_does_not_speak_for_the_user() {
     assert_eq!(usher.ask("GET /me", Some(&whole)).status, 200);
     assert_eq!(upstream.last().line("x-usher-user"), Some("71"));
 }
+
+#[test]
+fn a_body_beside_a_judged_query_cannot_say_something_else() {
+    let upstream = Recorder::ok();
+    let routes = r#"routes:
+  - { name: tx, method: POST, path: /db/tx, access: { action: w, org: token, feature: litefs-cloud, cluster: { query: cluster } }, upstream: machines }
+"#;
+    let world = World::before(upstream.address).with("routes:\n", routes);
+    let usher = world.start();
+    let token = usher.credential(&Kind::Org { org: 2001 });
+    let target = "/db/tx?cluster=mine";
+    for media in [
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/vnd.api+json",
+        "application/x-www-form-urlencoded",
+    ] {
+        let line = format!("content-type: {media}\r\n");
+        let (status, code) = post(&usher, target, &token, &line, r#"{"cluster":"theirs"}"#);
+        upstream.saw_nothing();
+        assert_eq!((status, &*code), (400, "bad-field"), "{media}");
+    }
+    let line = "content-type: application/octet-stream\r\n";
+    assert_eq!(post(&usher, target, &token, line, "bytes").0, 200);
+}
+
+#[test]
+fn nobody_borrows_the_credential_of_usher_on_a_public_route() {
+    let upstream = Recorder::ok();
+    let plain = format!("urls: [ \"http://{}\" ]", upstream.address);
+    let credential = "credential: { header: x-service-key, value: { file: service.key } }";
+    let usher = World::before(upstream.address)
+        .with(&plain, format!("{plain}, {credential}"))
+        .file("service.key", "s3rvice")
+        .start();
+    let token = usher.credential(&DEPLOY);
+    assert_eq!(usher.ask("GET /healthz", None).status, 200);
+    assert_eq!(upstream.last().line("x-service-key"), None);
+    assert_eq!(usher.ask("GET /v1/apps/web", Some(&token)).status, 200);
+    assert_eq!(upstream.last().line("x-service-key"), Some("s3rvice"));
+}
+
+/// On the platform's own routes: a deploy token of web, and things of other apps beside what it may.
+#[test]
+fn what_names_another_apps_things_is_judged_wherever_it_is_named() {
+    let upstream = Recorder::ok();
+    let usher = World::fly(upstream.address).start();
+    let token = usher.credential(&DEPLOY);
+    let send = |host: &str, request: &str, body: &str| {
+        let lines = match body {
+            "" => String::new(),
+            body => format!("{JSON}content-length: {}\r\n", body.len()),
+        };
+        let mut peer = usher.connect();
+        peer.send(format!(
+            "{request} HTTP/1.1\r\nhost: {host}\r\nauthorization: {token}\r\n{lines}\r\n{body}"
+        ));
+        peer.answer().status
+    };
+    let machine = "POST /v1/apps/web/machines/148e1aaa000001";
+    let image = |place: &str| place.replace('@', "registry.fly.io/vault:latest");
+    for (host, request, body, status) in [
+        ("api.machines.dev", machine, image(r#"{"config":{"image":"@"}}"#), 403),
+        (
+            "api.machines.dev",
+            machine,
+            image(r#"{"config":{"containers":[{"files":[{"image_config":"@"}]}]}}"#),
+            403,
+        ),
+        (
+            "api.fly.io",
+            "POST /api/v1/releases",
+            image(r#"{"app_name":"web","image":"@"}"#),
+            403,
+        ),
+        ("registry.fly.io", "POST /v2/web/blobs/uploads/?mount=aa", String::new(), 400),
+        ("registry.fly.io", "POST /v2/web/blobs/uploads/?mount=aa&from=api", String::new(), 403),
+        (
+            "api.fly.io",
+            "POST /graphql",
+            r#"{"query":"mutation {createVolume(input: {appId: \"web\", snapshotId: \"vs_x\"}) {x}}"}"#
+                .to_owned(),
+            404,
+        ),
+        (
+            "api.fly.io",
+            "POST /graphql",
+            r#"{"query":"mutation {stopMachine(input: {appId: \"web\", id: \"148e9fff000009\"}) {x}}"}"#
+                .to_owned(),
+            404,
+        ),
+    ] {
+        let got = send(host, request, &body);
+        upstream.saw_nothing();
+        assert_eq!(got, status, "{request} {body}");
+    }
+    let own = r#"{"config":{"image":"registry.fly.io/web:v1"}}"#;
+    assert_eq!(send("api.machines.dev", machine, own), 200);
+    let own = "POST /v2/web/blobs/uploads/?mount=aa&from=web";
+    assert_eq!(send("registry.fly.io", own, ""), 200);
+}
