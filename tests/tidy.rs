@@ -173,6 +173,30 @@ fn one_reader_each() {
     }
 }
 
+/// A `Permit` has no other origin, and no copy: forwarding takes it by value.
+#[test]
+fn only_a_decision_makes_a_permit() {
+    let mut made = 0;
+    for (file, _, text) in sources() {
+        let lines: Vec<_> = code_lines(&text).collect();
+        for (at, (number, line)) in lines.iter().enumerate() {
+            let place = format!("{}:{number}: {line}", file.display());
+            if line.contains("impl ") && line.contains(" for Permit") {
+                panic!("{place}");
+            } else if line.contains("pub struct Permit {") {
+                assert_eq!(lines[at - 1].1, "#[derive(Debug)]", "{place}");
+            } else if !line.contains("impl") && line.contains("Permit {") {
+                assert!(file.ends_with("src/authz.rs"), "{place}");
+                made += 1;
+            } else if line.contains("fn for_test(") && file.ends_with("src/authz.rs") {
+                let above = lines[at - 1].1.trim();
+                assert_eq!(above, "#[cfg(test)]", "{place}");
+            }
+        }
+    }
+    assert!(made > 0, "nothing makes a permit");
+}
+
 #[test]
 fn files_are_short_and_have_no_mod_rs() {
     for (file, _, text) in sources() {

@@ -42,7 +42,8 @@ fn the_upstream_is_told_who_asks_and_nothing_that_the_client_made_up() {
         Some(&header(&[&token, &discharge])),
         "accept: a/b\r\nX-Usher-Org: 1\r\nx-usher-user: 1\r\nX-USHER-ANYTHING: 1\r\n\
          x-forwarded-for: 6.6.6.6\r\nX-Forwarded-Client-Cert: 6\r\nforwarded: for=6.6.6.6\r\n\
-         x-real-ip: 6.6.6.6\r\nx-original-url: /other\r\nconnection: keep-alive, te\r\n\
+         x-real-ip: 6.6.6.6\r\nx-original-url: /other\r\nX-HTTP-Method-Override: DELETE\r\n\
+         x-host: other.test\r\nconnection: keep-alive, te\r\n\
          te: gzip, trailers\r\nkeep-alive: timeout=6\r\nproxy-authorization: Bearer 6\r\n\
          traceparent: 00-1-2-3\r\n",
     );

@@ -51,6 +51,19 @@ fn with_one_the_table_of_routes_is_no_secret() {
         ("GET /no/such/route", 404, "no-route", None),
         ("GET /v1/apps/web/", 404, "no-route", None),
         ("GET /V1/apps/web", 404, "no-route", None),
+        ("GET /v1/apps/web/machines.json", 404, "no-route", None),
+        (
+            "get /v1/apps/web",
+            405,
+            "method-not-allowed",
+            Some("DELETE, GET, HEAD"),
+        ),
+        (
+            "OPTIONS /v1/apps/web",
+            405,
+            "method-not-allowed",
+            Some("DELETE, GET, HEAD"),
+        ),
         (
             "PATCH /v1/apps/web",
             405,
@@ -228,6 +241,7 @@ fn the_query_is_part_of_what_is_judged() {
     let token = usher.credential(&ORG);
     for request in [
         "GET /v1/apps/web?undeclared=1",
+        "GET /v1/apps/web?_method=DELETE",
         "GET /v1/apps/web/machines?Region=ams",
         "GET /v1/apps/web/machines?metadatax=1",
         "GET /v1/apps",
