@@ -38,10 +38,11 @@ pub use grant::Grant;
 pub use keyring::{KeyId, KeyRing, KeyRingError};
 pub use kinds::{Kind, Plan, Window};
 pub use revocation::{Revocation, Revocations};
+pub(crate) use seal::key_bytes;
 pub use seal::{SealError, SecretError};
 pub use store::{Issued, KeyRow, KeyState, StoreError};
 
-use seal::{SealKey, key_bytes, random};
+use seal::{SealKey, random};
 use store::{Contents, Store};
 
 /// The authority of one configuration, opened.

@@ -145,6 +145,8 @@ pub struct Upstream {
     pub tcp: Vec<HostPattern>,
     /// Set on every forwarded request in place of the client's credential.
     pub credential: Option<Credential>,
+    /// How every forwarded request is signed, if it is.
+    pub sign: Option<Signing>,
     /// PEM roots for TLS to this upstream instead of the system's; ignored for `http`.
     pub ca: Option<PathBuf>,
     /// What usher shows to servers that ask for a certificate; never sent over `http`.
@@ -180,6 +182,15 @@ pub struct Credential {
     pub header: http::HeaderName,
     /// Value.
     pub value: Secret,
+}
+
+/// With what an upstream is shown that a request comes from usher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signing {
+    /// Names the key to an upstream that has two, while it changes from one to the next.
+    pub id: String,
+    /// The 32-byte key shared with the upstream, base64.
+    pub key: Secret,
 }
 
 /// One route, as far as it is not its pattern.

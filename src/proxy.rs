@@ -10,6 +10,7 @@
 //! `lease` of the permit, `respond` says no.
 
 mod admission;
+mod assertion;
 mod body;
 mod client;
 mod connection;
@@ -52,11 +53,13 @@ pub use gate::{Checked, Gate, Refusal};
 pub use respond::Code;
 
 use self::admission::Admission;
+use self::assertion::Signer;
 use self::decide::Decider;
 use self::tls::Reloader;
-use self::upstream::UpstreamPlan;
+use self::upstream::{Secrets, UpstreamPlan};
 use self::worker::{Bound, RouteEntry, Shared};
 use crate::admin::{Admin, Readiness};
+use crate::authority::SecretError;
 use crate::authz::Authorizer;
 use crate::config::{Config, ConnectionLimits, Listener, Network, Timeouts, Upstream};
 use crate::metrics::Metrics;
@@ -145,8 +148,14 @@ impl Server {
                 .map(|upstream| {
                     let credential = upstream.credential.as_ref();
                     let credential = credential.map(peer::credential).transpose()?;
+                    let sign = upstream.sign.as_ref();
+                    let signer = sign.map(|sign| Signer::new(sign, &upstream.name));
+                    let secrets = Secrets {
+                        credential,
+                        signer: signer.transpose()?,
+                    };
                     let tls = reloader.upstream(upstream)?;
-                    UpstreamPlan::new(upstream, credential, tls, &metrics)
+                    UpstreamPlan::new(upstream, secrets, tls, &metrics)
                 })
                 .collect::<Result<_, StartError>>()?,
             metrics,
@@ -329,7 +338,9 @@ impl StartError {
     /// Whether the configuration, or a file or variable it names, is what must be mended.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Peer(_) | Self::Tls(_) | Self::UpstreamHost { .. } => true,
+            Self::Peer(_) | Self::Tls(_) | Self::UpstreamHost { .. } | Self::SigningKey { .. } => {
+                true
+            }
             Self::Bind { .. } | Self::Thread(_) | Self::Random(_) | Self::Stopped => false,
         }
     }
@@ -360,6 +371,14 @@ pub enum StartError {
         upstream: String,
         /// What it says.
         host: String,
+    },
+    /// No key to sign with.
+    #[error("upstream {upstream}: {cause}")]
+    SigningKey {
+        /// Name of the upstream.
+        upstream: String,
+        /// Why not.
+        cause: SecretError,
     },
     /// No thread, or no event queue.
     #[error("the system gives no thread or event queue")]

@@ -116,6 +116,9 @@ fn what_is_written_is_what_is_compiled() {
     let own = config.upstreams[0].identity.as_ref().unwrap();
     assert_eq!(own.certificate, base.join("own.pem"));
     assert_eq!(own.key, base.join("own.key"));
+    let sign = config.upstreams[0].sign.as_ref().unwrap();
+    assert_eq!(sign.id, "k1");
+    assert_eq!(sign.key, Secret::File(base.join("api.sign")));
     assert_eq!(config.authority.store, base.join("state/usher.db"));
     assert_eq!(config.authority.seal_key, Secret::Env("SEAL".to_owned()));
     let key = &config.authority.third_parties[0].key;

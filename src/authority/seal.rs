@@ -84,7 +84,7 @@ pub enum SecretError {
 }
 
 /// Reads a key of 32 bytes, base64.
-pub(super) fn key_bytes(secret: &Secret) -> Result<Zeroizing<[u8; 32]>, SecretError> {
+pub(crate) fn key_bytes(secret: &Secret) -> Result<Zeroizing<[u8; 32]>, SecretError> {
     let (place, text) = match secret {
         Secret::Env(name) => {
             let text = std::env::var(name).map_err(|_| SecretError::Unset(name.clone()))?;

@@ -20,8 +20,8 @@ use crate::policy::NameTable;
 pub(super) use names::Others;
 
 use super::{
-    Authority, Config, Credential, Listener, Network, Protocol, Secret, ThirdParty, Upstream,
-    UpstreamUrl,
+    Authority, Config, Credential, Listener, Network, Protocol, Secret, Signing, ThirdParty,
+    Upstream, UpstreamUrl,
 };
 use crate::route::HostPattern;
 
@@ -225,10 +225,17 @@ impl Compiler<'_> {
         let mut upstreams = Some(Vec::new());
         for node in nodes.unwrap_or_default() {
             let (name, upstream) = self.upstream(node, &names);
+            let sign = upstream.as_ref().and_then(|u| u.sign.clone());
+            if let Some(other) = names.iter().find(|known| shares_key(known, sign.as_ref())) {
+                let message = format!("`{name}` and `{}` are signed for with one key", other.name);
+                let hint = "each of them can then pass for usher to the other; give each its own";
+                self.report.warn(node.id, Fault::new(message).hint(hint));
+            }
             names.push(Named {
                 name,
                 tcp: upstream.as_ref().map(|u| u.tcp.clone()).unwrap_or_default(),
                 protocol: upstream.as_ref().map_or(Protocol::Http1, |u| u.protocol),
+                sign,
             });
             upstreams = upstreams.zip(upstream).map(|(mut all, one)| {
                 all.push(one);
@@ -239,7 +246,15 @@ impl Compiler<'_> {
     }
 
     fn upstream(&mut self, node: &Node, taken: &[Named]) -> (String, Option<Upstream>) {
-        let known = ["name", "urls", "credential", "ca", "identity", "protocol"];
+        let known = [
+            "name",
+            "urls",
+            "credential",
+            "sign",
+            "ca",
+            "identity",
+            "protocol",
+        ];
         let Some(section) = Section::open(node, "an upstream", &known, &[], self.report) else {
             return (String::new(), None);
         };
@@ -250,6 +265,10 @@ impl Compiler<'_> {
             .and_then(|node| self.urls(node, &section));
         let credential = match section.find("credential") {
             Some(node) => self.credential(node).map(Some),
+            None => Some(None),
+        };
+        let sign = match section.find("sign") {
+            Some(node) => self.signing(node).map(Some),
             None => Some(None),
         };
         let base = self.base;
@@ -265,6 +284,7 @@ impl Compiler<'_> {
                 urls,
                 tcp,
                 credential: credential?,
+                sign: sign?,
                 ca: ca.map_or(Some(None), |ca| ca.map(Some))?,
                 identity: identity?,
                 protocol: protocol?,
@@ -290,7 +310,7 @@ impl Compiler<'_> {
             let urls = all(nodes, |node| read(node, self.report, scalar::url))?;
             return Some((urls, Vec::new()));
         }
-        for key in ["credential", "ca", "identity", "protocol"] {
+        for key in ["credential", "sign", "ca", "identity", "protocol"] {
             if let Some(node) = section.find(key) {
                 let fault =
                     Fault::new(format!("`{key}` is about HTTP, which tunnels do not speak"));
@@ -313,6 +333,13 @@ impl Compiler<'_> {
             header: header?,
             value: value?,
         })
+    }
+
+    fn signing(&mut self, node: &Node) -> Option<Signing> {
+        let section = Section::open(node, "`sign`", &["id", "key"], &[], self.report)?;
+        let id = section.read("id", self.report, scalar::name);
+        let key = self.secret(&section, "key");
+        Some(Signing { id: id?, key: key? })
     }
 
     fn secret(&mut self, section: &Section<'_>, key: &str) -> Option<Secret> {
@@ -367,6 +394,13 @@ struct Named {
     /// Where tunnels lead; empty for one that speaks HTTP.
     tcp: Vec<HostPattern>,
     protocol: Protocol,
+    sign: Option<Signing>,
+}
+
+/// Whether requests to both are signed with a key from one place.
+fn shares_key(known: &Named, sign: Option<&Signing>) -> bool {
+    let known = known.sign.as_ref().zip(sign);
+    known.is_some_and(|(one, two)| one.key == two.key)
 }
 
 const SECTIONS: [&str; 12] = [

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use thiserror::Error;
 use uuid::fmt::Hyphenated;
 
+use super::assertion::ASSERTION;
 use super::body::{Link, RequestBody, Stage, Upload, UpstreamBody};
 use super::client::{FORWARDED_FOR, FORWARDED_PROTO};
 use super::connection::Connection;
@@ -23,6 +24,7 @@ use super::upgrade::Wish;
 use super::upstream::{ConnectError, Upstream};
 use super::worker::{RouteEntry, Worker};
 use crate::authz::{Identity, LeaseEnd, Permit};
+use crate::clock;
 
 /// Why a permitted request has no response. The first three came before any byte was sent.
 #[derive(Debug, Error)]
@@ -201,11 +203,18 @@ impl Exchange<'_> {
             headers.insert(FORWARDED_HOST, host);
         }
         // On a public route nobody has shown who asks: whoever it is must not be taken for usher.
-        if let (Some((name, value)), Some(_)) = (&upstream.plan.credential, permit.lease()) {
+        if let (Some((name, value)), Some(_)) = (&upstream.plan.secrets.credential, permit.lease())
+        {
             headers.insert(name, value.clone());
         }
         if wish.is_some() {
             Wish::ask(headers);
+        }
+        // On a public route as well: that it came through usher is true all the same.
+        if let Some(signer) = &upstream.plan.secrets.signer
+            && let Some(assertion) = signer.sign(&request, decision, clock::unix_now())
+        {
+            request.headers_mut().insert(ASSERTION, assertion);
         }
         let timeouts = &connection.worker.timeouts;
         let sending = upstream.send(request, wish.is_some(), timeouts, tenure);
@@ -303,10 +312,10 @@ fn orgs(orgs: &[u64]) -> Option<HeaderValue> {
     }
 }
 
-const TOKEN_ID: HeaderName = HeaderName::from_static("x-usher-token-id");
-const ORG: HeaderName = HeaderName::from_static("x-usher-org");
-const APP: HeaderName = HeaderName::from_static("x-usher-app");
-const CLUSTER: HeaderName = HeaderName::from_static("x-usher-cluster");
-const USER: HeaderName = HeaderName::from_static("x-usher-user");
+pub(super) const TOKEN_ID: HeaderName = HeaderName::from_static("x-usher-token-id");
+pub(super) const ORG: HeaderName = HeaderName::from_static("x-usher-org");
+pub(super) const APP: HeaderName = HeaderName::from_static("x-usher-app");
+pub(super) const CLUSTER: HeaderName = HeaderName::from_static("x-usher-cluster");
+pub(super) const USER: HeaderName = HeaderName::from_static("x-usher-user");
 const DECISION: HeaderName = HeaderName::from_static("x-usher-decision");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

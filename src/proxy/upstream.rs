@@ -21,6 +21,7 @@ use tokio::time::Instant;
 pub(super) use connect::{ConnectError, LocalExecutor};
 
 use super::StartError;
+use super::assertion::Signer;
 use super::body::{Link, RequestBody};
 use super::deadline::Deadline;
 use super::forward::ForwardError;
@@ -35,10 +36,17 @@ use crate::metrics::{Metrics, UpstreamMetrics};
 #[derive(Clone, Debug)]
 pub(super) struct UpstreamPlan {
     pub(super) name: Arc<str>,
-    pub(super) credential: Option<(HeaderName, HeaderValue)>,
+    pub(super) secrets: Secrets,
     servers: Vec<ServerPlan>,
     protocol: Protocol,
     metrics: UpstreamMetrics,
+}
+
+/// What usher shows to an upstream in the head of a request.
+#[derive(Clone, Debug)]
+pub(super) struct Secrets {
+    pub(super) credential: Option<(HeaderName, HeaderValue)>,
+    pub(super) signer: Option<Signer>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,14 +60,14 @@ struct ServerPlan {
 impl UpstreamPlan {
     pub(super) fn new(
         upstream: &config::Upstream,
-        credential: Option<(HeaderName, HeaderValue)>,
+        secrets: Secrets,
         tls: Option<Current<ClientConfig>>,
         metrics: &Metrics,
     ) -> Result<Self, StartError> {
         let name = Arc::from(upstream.name.as_str());
         let server = |url: &UpstreamUrl| ServerPlan::new(url, tls.as_ref(), &upstream.name);
         Ok(Self {
-            credential,
+            secrets,
             servers: upstream
                 .urls
                 .iter()

@@ -11,6 +11,7 @@
     reason = "a test stops at what it does not expect, and says what it has counted"
 )]
 
+mod assertions;
 mod bodies;
 mod command;
 mod credentials;

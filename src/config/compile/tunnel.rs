@@ -123,6 +123,7 @@ pub(super) fn lead(
             urls: Vec::new(),
             tcp: own.to_vec(),
             credential: None,
+            sign: None,
             ca: None,
             identity: None,
             protocol: Protocol::Http1,

@@ -128,6 +128,7 @@ impl Edge {
             urls: vec![url.clone()],
             tcp: Vec::new(),
             credential: None,
+            sign: None,
             ca: ca.clone(),
             identity: None,
             protocol,

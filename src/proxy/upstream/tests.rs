@@ -17,13 +17,18 @@ fn plan(urls: &[(bool, &str, u16)], ca: Option<PathBuf>) -> Result<UpstreamPlan,
             .collect(),
         tcp: Vec::new(),
         credential: None,
+        sign: None,
         ca,
         identity: None,
         protocol: Protocol::Http1,
     };
     let metrics = Metrics::new();
     let tls = Reloader::new(&metrics).upstream(&upstream)?;
-    UpstreamPlan::new(&upstream, None, tls, &metrics)
+    let secrets = Secrets {
+        credential: None,
+        signer: None,
+    };
+    UpstreamPlan::new(&upstream, secrets, tls, &metrics)
 }
 
 #[test]
