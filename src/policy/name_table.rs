@@ -1,8 +1,8 @@
 //! Names with their ids: what one source of a directory knows.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use foldhash::HashMap;
 use thiserror::Error;
 
 use super::AppIds;

@@ -39,7 +39,14 @@ pub enum Rule {
 
 /// One or more access templates, of which at least one always applies.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Accesses(Vec<AccessTemplate>);
+pub struct Accesses {
+    templates: Vec<AccessTemplate>,
+    /// Whether any of them reads the body, a command aside. This and the next are asked of every
+    /// request.
+    reads_body: bool,
+    /// Whether any of them reads the query.
+    reads_query: bool,
+}
 
 /// An access that a request asks for, with the parts that each token fills in by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +112,7 @@ impl<'a> From<Access<'a>> for Asked<'a> {
 impl Rule {
     fn templates(&self) -> &[AccessTemplate] {
         match self {
-            Self::Accesses(Accesses(templates)) => templates,
+            Self::Accesses(accesses) => &accesses.templates,
             Self::Public | Self::Authenticated | Self::User | Self::Denied | Self::GraphQl(_) => {
                 &[]
             }
@@ -148,22 +155,21 @@ impl Rule {
 
     /// Whether it reads the query.
     pub fn reads_query(&self) -> bool {
-        self.templates()
-            .iter()
-            .any(|template| template.query_keys().next().is_some())
+        match self {
+            Self::Accesses(accesses) => accesses.reads_query,
+            Self::Public | Self::Authenticated | Self::User | Self::Denied | Self::GraphQl(_) => {
+                false
+            }
+        }
     }
 
     /// How it reads the body, if it does.
     pub fn body(&self) -> Option<BodyForm<'_>> {
-        if let Self::GraphQl(_) = self {
-            return Some(BodyForm::GraphQl);
+        match self {
+            Self::GraphQl(_) => Some(BodyForm::GraphQl),
+            Self::Accesses(accesses) => accesses.body(),
+            Self::Public | Self::Authenticated | Self::User | Self::Denied => None,
         }
-        let templates = self.templates();
-        let command = templates.iter().find_map(|t| t.command.as_ref());
-        let json = || templates.iter().any(AccessTemplate::reads_body);
-        command
-            .map(BodyForm::Command)
-            .or_else(|| json().then_some(BodyForm::Json))
     }
 
     /// The accesses of a request; empty only where the rule asks for none.
@@ -209,7 +215,14 @@ impl Accesses {
             }
         }
         if errors.is_empty() {
-            Ok(Self(templates))
+            let reads_body = templates.iter().any(AccessTemplate::reads_body);
+            let reads_query = |t: &AccessTemplate| t.query_keys().next().is_some();
+            let reads_query = templates.iter().any(reads_query);
+            Ok(Self {
+                templates,
+                reads_body,
+                reads_query,
+            })
         } else {
             Err(errors)
         }
@@ -217,12 +230,19 @@ impl Accesses {
 
     /// The templates; the first has no condition.
     pub fn templates(&self) -> &[AccessTemplate] {
-        &self.0
+        &self.templates
+    }
+
+    fn body(&self) -> Option<BodyForm<'_>> {
+        let command = self.templates.iter().find_map(|t| t.command.as_ref());
+        command
+            .map(BodyForm::Command)
+            .or_else(|| self.reads_body.then_some(BodyForm::Json))
     }
 
     /// The same as accesses of a GraphQL mutation, where they do not name one themselves.
     pub(super) fn of_mutation(mut self, name: &str) -> Self {
-        for template in &mut self.0 {
+        for template in &mut self.templates {
             template.mutation.get_or_insert_with(|| Value::text(name));
         }
         self
@@ -236,7 +256,7 @@ impl Accesses {
     ) -> Result<SmallVec<[Asked<'a>; 1]>, AccessError> {
         let mut asked = SmallVec::new();
         let made = self
-            .0
+            .templates
             .iter()
             .try_for_each(|template| template.add(fields, names, &mut asked));
         match made {
@@ -246,7 +266,7 @@ impl Accesses {
             // A request that is wrong in another way too is answered for that one, whether or not
             // the name exists: else the order of checks would tell.
             Err(error @ (AccessError::UnknownName(_) | AccessError::Contradiction(_))) => {
-                self.0
+                self.templates
                     .iter()
                     .try_for_each(|template| template.read(fields))?;
                 Err(error)
