@@ -1,6 +1,9 @@
 //! The decision: finding a route among 10, 1,000 and 10,000, and the whole of `authorize` with the
 //! four tokens of `tests/conformance/bench-tokens.json`, with the verification cache and without.
 //!
+//! `cached` is little more than what the cache gives back, its windows and revocations looked at, and
+//! each of its caveats cleared: a route of one segment whose rule asks for any usable token.
+//!
 //! `cargo bench --bench decide`. Compare within one run only, as ratios.
 #![allow(
     missing_docs,
@@ -29,6 +32,7 @@ use usher::route::Target;
 use zeroize::Zeroizing;
 
 const NOW: i64 = 1_764_000_000;
+const KEEPS: &str = "{ bytes: 64MiB, ttl: 1h }";
 
 /// A configuration with so many routes of the shapes that APIs have.
 fn configuration(folder: &std::path::Path, routes: usize, cache: &str) -> Config {
@@ -65,6 +69,9 @@ routes:
         )
         .unwrap();
     }
+    text.push_str(
+        "  - { name: any, method: GET, path: /any, access: authenticated, upstream: up }\n",
+    );
     config::parse(&text, &folder.join("usher.yaml")).unwrap().0
 }
 
@@ -73,7 +80,7 @@ fn routes(c: &mut Criterion) {
     let mut group = c.benchmark_group("route");
     for routes in [10, 1_000, 10_000] {
         let config = configuration(folder.path(), routes, "{ bytes: 0B }");
-        assert_eq!(config.routes.len(), routes);
+        assert_eq!(config.routes.len(), routes + 1);
         // The last route of the longest shape.
         let last = (0..routes).rev().find(|at| at % 3 == 2).unwrap();
         let raw = format!("/v1/apps/web/machines/3d8d9930/verb{last}");
@@ -179,9 +186,11 @@ fn authorize(c: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("seal.key"), STANDARD.encode([9; 32])).unwrap();
     let mut group = c.benchmark_group("authorize");
-    for (name, cache) in [
-        ("hit", "{ bytes: 64MiB, ttl: 1h }"),
-        ("miss", "{ bytes: 0B }"),
+    let judged = "/v1/apps/web/machines/3d8d9930/verb197";
+    for (name, cache, target) in [
+        ("hit", KEEPS, judged),
+        ("cached", KEEPS, "/any"),
+        ("miss", "{ bytes: 0B }", judged),
     ] {
         let config = Arc::new(configuration(folder.path(), 200, cache));
         let mut authority = Authority::open(&config.authority, NOW).unwrap();
@@ -199,7 +208,7 @@ fn authorize(c: &mut Criterion) {
             let head = Head {
                 method: &Method::GET,
                 host: "usher.test",
-                target: "/v1/apps/web/machines/3d8d9930/verb197",
+                target,
                 headers: &headers,
                 basic: None,
                 body: None,
