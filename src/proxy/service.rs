@@ -230,9 +230,9 @@ fn read<'a, B: Body>(
 
 /// The one host that a request is for.
 ///
-/// HTTP/1.1 must name it in `Host`, and may do so again in the target; HTTP/2 in `:authority`,
-/// and may do so again in `host`. Two different names mean two readers go two ways (RFC 9112
-/// 3.2.2 lets the target win, which not everybody does).
+/// HTTP/1.1 must name it in `Host`, and may do so again in the target; HTTP/2 in `:authority` or,
+/// as proxies do that had it in HTTP/1.1, in `host`, or in both. Two different names mean two
+/// readers go two ways (RFC 9112 3.2.2 lets the target win, which not everybody does).
 fn host<B>(request: &Request<B>) -> Result<&str, &'static str> {
     let mut lines = request.headers().get_all(header::HOST).iter();
     let line = match (lines.next(), lines.next()) {
@@ -242,11 +242,11 @@ fn host<B>(request: &Request<B>) -> Result<&str, &'static str> {
     };
     let authority = request.uri().authority().map(Authority::as_str);
     let host = match (line, authority) {
-        (Some(line), None) if request.version() == Version::HTTP_11 => line,
+        (Some(line), None) => line,
         (None, Some(authority)) if request.version() == Version::HTTP_2 => authority,
         (Some(line), Some(authority)) if line == authority => line,
         (Some(_), Some(_)) => return Err("the target names another host than the Host header"),
-        (None, _) | (Some(_), None) => return Err("the request does not name its host"),
+        (None, _) => return Err("the request does not name its host"),
     };
     if !is_host(host) {
         return Err("the host is not a name or address with an optional port");

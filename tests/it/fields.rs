@@ -307,6 +307,34 @@ fn one_host_is_named() {
     assert_eq!(upstream.last().line("x-forwarded-host"), Some("usher.test"));
 }
 
+/// haproxy and others name it in `host` alone where they were asked over HTTP/1.1 (RFC 7540
+/// 8.1.2.3).
+#[test]
+fn a_host_without_an_authority_is_one() {
+    let upstream = Recorder::ok();
+    let usher = World::before(upstream.address).start();
+    let token = usher.credential(&DEPLOY);
+    let with = |hosts: &[&'static [u8]]| {
+        let mut fields = vec![METHOD, SCHEME, PATH, TOKEN];
+        fields.extend(hosts.iter().map(|host| (&b"host"[..], *host)));
+        send(&usher, &token, &fields, None)
+    };
+    for hosts in [
+        &[][..],
+        &[&b""[..]],
+        &[b"u@usher.test"],
+        &[b"usher.test/"],
+        &[b"usher.test", b"usher.test"],
+        &[b"usher.test", b"other.test"],
+    ] {
+        let fate = with(hosts);
+        upstream.saw_nothing();
+        assert_refused(&fate, AMBIGUOUS, &format!("{hosts:?}"));
+    }
+    assert_eq!(with(&[b"usher.test"]), Fate::Answered("ok".to_owned()));
+    assert_eq!(upstream.last().line("x-forwarded-host"), Some("usher.test"));
+}
+
 #[test]
 fn a_connect_without_a_tunnel_is_refused() {
     lists_refused(&[(

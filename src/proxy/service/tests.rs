@@ -44,7 +44,9 @@ fn exactly_one_host_is_needed() {
         (H1, "http://a/", &[]),
         (H1, "http://a/", &[("host", "b")]),
         (H1, "http://a/", &[("host", "A")]),
-        (H2, "/", &[("host", "a")]),
+        (H2, "/", &[]),
+        (H2, "/", &[("host", "")]),
+        (H2, "/", &[("host", "a"), ("host", "a")]),
         (H2, "http://a/", &[("host", "b")]),
         (H2, "http://user@a/", &[]),
     ] {
@@ -55,6 +57,7 @@ fn exactly_one_host_is_needed() {
         (H1, "/", &[("host", "a")][..]),
         (H1, "http://a/", &[("host", "a")]),
         (H2, "http://a/", &[]),
+        (H2, "/", &[("host", "a")]),
         (H2, "http://a/", &[("host", "a")]),
     ] {
         let request = request(version, target, lines);
