@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -153,10 +153,8 @@ impl RequestBody {
         self.upload.clone()
     }
 
-    fn clean(&self, trailers: HeaderMap) -> Frame<Bytes> {
-        let mut trailers = trailers;
-        headers::clean_trailers(&mut trailers, self.refused.as_deref().unwrap_or_default());
-        Frame::trailers(trailers)
+    fn clean(&self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        cleaned(frame, self.refused.as_deref().unwrap_or_default())
     }
 }
 
@@ -201,11 +199,10 @@ impl Body for RequestBody {
                 }
             }
         }
-        let cleaned = outcome.map_ok(|frame| match frame.into_trailers() {
-            Ok(trailers) => self.clean(trailers),
-            Err(frame) => frame,
-        });
-        cleaned.map_err(UploadError::Broken)
+        outcome.map(|next| match next? {
+            Ok(frame) => self.clean(frame).map(Ok),
+            Err(error) => Some(Err(UploadError::Broken(error))),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -386,7 +383,13 @@ impl UpstreamBody {
                 if let (Some(events), Some(data)) = (&mut self.events, frame.data_ref()) {
                     events.pass(data);
                 }
-                Poll::Ready(Some(Ok(cleaned(frame))))
+                match cleaned(frame, &[]) {
+                    Some(frame) => Poll::Ready(Some(Ok(frame))),
+                    None => {
+                        self.link.finish();
+                        Poll::Ready(None)
+                    }
+                }
             }
             Poll::Ready(Some(Err(error))) => {
                 self.link.fail();
@@ -432,13 +435,15 @@ fn exactly(bytes: &Bytes) -> SizeHint {
     SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
 }
 
-fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
+/// A part as it may go on. Trailers of which nothing is left are none: in HTTP/2 they would be a
+/// header block without a field, which haproxy takes for an error.
+fn cleaned(frame: Frame<Bytes>, refused: &[HeaderName]) -> Option<Frame<Bytes>> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            headers::clean_trailers(&mut trailers, &[]);
-            Frame::trailers(trailers)
+            headers::clean_trailers(&mut trailers, refused);
+            (!trailers.is_empty()).then(|| Frame::trailers(trailers))
         }
-        Err(frame) => frame,
+        Err(frame) => Some(frame),
     }
 }
 

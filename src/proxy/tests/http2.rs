@@ -151,6 +151,60 @@ fn streams_pass_frame_by_frame_to_both_versions() {
     });
 }
 
+/// Tells what trailers each request has, and answers with one that does not pass.
+async fn forbidden() -> (SocketAddr, mpsc::Receiver<Option<HeaderMap>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (seen, ends) = mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let seen = seen.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let seen = seen.clone();
+                async move {
+                    let whole = request.into_body().collect().await.unwrap();
+                    seen.send(whole.trailers().cloned()).await.unwrap();
+                    let (feed, body) = fed();
+                    feed.send(Frame::data("two".into())).await.unwrap();
+                    feed.send(trailers(&[("host", "a")])).await.unwrap();
+                    let mut response = Response::new(body);
+                    let trailer = HeaderValue::from_static("host");
+                    response.headers_mut().insert("trailer", trailer);
+                    Ok::<_, Infallible>(response)
+                }
+            });
+            tokio::spawn(async move {
+                let builder = auto::Builder::new(TokioExecutor::new());
+                let _ended = builder.serve_connection(TokioIo::new(tcp), service).await;
+            });
+        }
+    });
+    (address, ends)
+}
+
+#[test]
+fn trailers_of_which_nothing_is_left_are_none() {
+    run(async {
+        let (upstream, mut ends) = forbidden().await;
+        let edge = Edge::before(upstream);
+        for path in ["/a", "/h2"] {
+            let mut client = connect(&edge).await;
+            let (feed, body) = fed();
+            let sending = client.send_request(post(&edge, path, body));
+            feed.send(Frame::data("one".into())).await.unwrap();
+            feed.send(trailers(&[("host", "a"), ("x-usher-org", "1")]))
+                .await
+                .unwrap();
+            let response = sending.await.unwrap();
+            assert_eq!(response.status(), 200, "{path}");
+            assert_eq!(ends.recv().await.unwrap(), None, "{path}");
+            let answer = response.into_body().collect().await.unwrap();
+            assert_eq!(answer.trailers(), None, "{path}");
+            assert_eq!(answer.to_bytes(), "two", "{path}");
+        }
+    });
+}
+
 #[test]
 fn requests_share_one_upstream_connection() {
     run(async {
