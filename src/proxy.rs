@@ -32,6 +32,7 @@ mod record;
 mod respond;
 mod service;
 mod socket;
+mod tail;
 mod tenure;
 mod tls;
 mod tunnel;

@@ -20,6 +20,7 @@ use super::headers;
 use super::http1::{Http1, Switched};
 use super::lease::{LeaseWatch, Leases};
 use super::pulse::InFlight;
+use super::tail::Tail;
 use super::tenure::{Events, Tenure};
 use super::turn;
 use super::upstream::Server;
@@ -239,6 +240,10 @@ pub(super) struct ResponseBody {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every response is the upstream's, and a box would be an allocation for each"
+)]
 enum Source {
     Empty,
     Own(Bytes),
@@ -288,6 +293,8 @@ pub(super) struct UpstreamBody {
     pub(super) tenure: Option<Tenure>,
     /// Of an event stream, which can be told why it ends.
     pub(super) events: Option<Events>,
+    /// The end of the last part, until there is room for it.
+    pub(super) tail: Tail,
 }
 
 impl UpstreamBody {
@@ -301,6 +308,7 @@ impl UpstreamBody {
             moved: turn::now(),
             tenure: None,
             events: None,
+            tail: Tail::Never,
         }
     }
 }
@@ -370,6 +378,9 @@ impl UpstreamBody {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> NextFrame {
+        if let Some(end) = self.tail.take() {
+            return Poll::Ready(Some(Ok(self.note(Frame::data(end)))));
+        }
         let polled = match &mut self.link {
             Link::Http1(Some((connection, _))) => connection.poll_body(&mut self.incoming, cx),
             Link::Http1(None) | Link::Http2(_) => Pin::new(&mut self.incoming).poll_frame(cx),
@@ -380,11 +391,11 @@ impl UpstreamBody {
                 if self.incoming.is_end_stream() {
                     self.link.finish();
                 }
-                if let (Some(events), Some(data)) = (&mut self.events, frame.data_ref()) {
-                    events.pass(data);
-                }
                 match cleaned(frame, &[]) {
-                    Some(frame) => Poll::Ready(Some(Ok(frame))),
+                    Some(frame) => {
+                        let frame = self.tail.hold(frame);
+                        Poll::Ready(Some(Ok(self.note(frame))))
+                    }
                     None => {
                         self.link.finish();
                         Poll::Ready(None)
@@ -401,6 +412,14 @@ impl UpstreamBody {
             }
             Poll::Pending => self.poll_idle(cx),
         }
+    }
+
+    /// Takes note of what goes on.
+    fn note(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let (Some(events), Some(data)) = (&mut self.events, frame.data_ref()) {
+            events.pass(data);
+        }
+        frame
     }
 
     /// What comes last when the lease ends: the reason where it can be told, else a cut. Nothing
@@ -431,8 +450,19 @@ impl UpstreamBody {
     }
 }
 
-fn exactly(bytes: &Bytes) -> SizeHint {
+fn exactly(bytes: &[u8]) -> SizeHint {
     SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+}
+
+/// The hint for what comes with these bytes before it.
+fn longer(rest: &SizeHint, bytes: &[u8]) -> SizeHint {
+    let more = exactly(bytes).lower();
+    let mut hint = SizeHint::new();
+    if let Some(upper) = rest.upper() {
+        hint.set_upper(upper.saturating_add(more));
+    }
+    hint.set_lower(rest.lower().saturating_add(more));
+    hint
 }
 
 /// A part as it may go on. Trailers of which nothing is left are none: in HTTP/2 they would be a
@@ -486,7 +516,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Empty => true,
             Source::Own(_) => false,
-            Source::Upstream(body) => body.incoming.is_end_stream(),
+            Source::Upstream(body) => body.tail.held().is_empty() && body.incoming.is_end_stream(),
         }
     }
 
@@ -494,7 +524,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Own(bytes) => exactly(bytes),
-            Source::Upstream(body) => body.incoming.size_hint(),
+            Source::Upstream(body) => longer(&body.incoming.size_hint(), body.tail.held()),
         }
     }
 }

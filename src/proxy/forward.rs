@@ -17,6 +17,7 @@ use super::decision::DecisionId;
 use super::headers::{self, Sieve};
 use super::http1::Switched;
 use super::respond::Answer;
+use super::tail::Tail;
 use super::tenure::{Events, Tenure};
 use super::tunnel::{Speech, Switch};
 use super::turn;
@@ -81,6 +82,7 @@ pub(super) async fn forward(
     };
     let tenure = Tenure::of(&permit, decision, worker);
     let mut request = request;
+    let tail = Tail::of(request.version());
     let body = request.body_mut();
     body.refuse_trailers(&route.late);
     body.end_with(permit.lease(), &worker.leases);
@@ -127,6 +129,7 @@ pub(super) async fn forward(
         moved: turn::now(),
         tenure,
         events,
+        tail,
     }))
 }
 

@@ -3,7 +3,8 @@
 use usher::authority::Kind;
 
 use crate::support::frames::{
-    END_HEADERS, ENHANCE_YOUR_CALM, Fate, GOAWAY, HEADERS, Wire, block, frame,
+    DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Fate, GOAWAY, HEADERS, WINDOW_UPDATE, Wire,
+    block, frame,
 };
 use crate::support::{Identity, Peer, Recorder, Usher, World, until};
 
@@ -171,6 +172,80 @@ fn a_client_that_does_not_read_is_cut_off() {
     until("its end", || usher.metrics().contains(line).then_some(()));
     let whole = peer.rest();
     assert!(!whole.ends_with(b"0\r\n\r\n"), "it does not look complete");
+}
+
+/// More than a client of HTTP/2 has room for in the beginning (65,535 bytes).
+const LONG: usize = 100_000;
+
+/// Answers the request that says it is the first, at length, and no other.
+fn answering_once() -> Recorder {
+    Recorder::script(|exchange| {
+        let first = exchange
+            .request()
+            .is_some_and(|r| r.line("x-first").is_some());
+        if first {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LONG}\r\n\r\n");
+            exchange.peer.send(head + &"x".repeat(LONG));
+        }
+        exchange.peer.rest();
+    })
+}
+
+fn asking(token: &str, first: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let usual: [(&[u8], &[u8]); 5] = [
+        (b":method", b"GET"),
+        (b":scheme", b"http"),
+        (b":authority", b"usher.test"),
+        (b":path", b"/v1/apps/web"),
+        (b"authorization", token.as_bytes()),
+    ];
+    block(&[&usual, first].concat())
+}
+
+/// Sends the first request and takes as much of its answer as there is room for.
+fn with_an_end_left(usher: &Usher, token: &str) -> Wire {
+    let mut wire = Wire::connect(usher.address);
+    let head = asking(token, &[(b"x-first", b"1")]);
+    wire.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &head));
+    let mut taken = 0;
+    while taken < 65_535 {
+        let next = wire.next().unwrap();
+        if next.kind == DATA {
+            taken += next.payload.len();
+        }
+    }
+    wire
+}
+
+#[test]
+fn the_end_of_a_response_waits_for_its_client_like_the_rest() {
+    let upstream = answering_once();
+    let usher = World::before(upstream.address)
+        .and("timeouts: { request_head: 200ms }")
+        .start();
+    let token = usher.credential(&DEPLOY);
+    let mut wire = with_an_end_left(&usher, &token);
+    // Who has nothing under way is gone by then.
+    assert_eq!(usher.connect().rest(), b"");
+    for stream in [0, 1] {
+        wire.send(&frame(WINDOW_UPDATE, 0, stream, &100_000_u32.to_be_bytes()));
+    }
+    assert_eq!(wire.fate(1), Fate::Answered("x".repeat(LONG - 65_535)));
+}
+
+#[test]
+fn who_does_not_take_the_end_of_a_response_is_cut_off_whatever_else_is_under_way() {
+    let upstream = answering_once();
+    let usher = World::before(upstream.address)
+        .and("timeouts: { idle: 200ms }")
+        .start();
+    let token = usher.credential(&DEPLOY);
+    let mut wire = with_an_end_left(&usher, &token);
+    // There is room for other answers.
+    wire.send(&frame(WINDOW_UPDATE, 0, 0, &100_000_u32.to_be_bytes()));
+    let head = asking(&token, &[]);
+    wire.send(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &head));
+    assert_eq!(wire.fate(3), Fate::Ended(None));
 }
 
 #[test]
