@@ -287,6 +287,8 @@ pub struct ConnectionLimits {
     pub odd_header_names: Oddity,
     /// Extensions of the chunks of a request body.
     pub chunk_extensions: Oddity,
+    /// Bytes held of bodies that are judged, all connections together.
+    pub judged_bodies: usize,
 }
 
 /// What becomes of a part of a request that nobody needs and that readers disagree about. It never
@@ -325,6 +327,8 @@ impl ConnectionLimits {
         // No known client sends either; `drop` is for one that does.
         odd_header_names: Oddity::Refuse,
         chunk_extensions: Oddity::Refuse,
+        // A thousand of the longest that routes judge by default, a hundred thousand of the usual.
+        judged_bodies: 64 * 1024 * 1024,
     };
 }
 

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub decision: Durations,
     /// Open downstream connections.
     pub connections_open: Gauge,
+    /// Bytes held of bodies that are judged.
+    pub judged_body_bytes: Gauge,
     /// Accepted downstream connections.
     pub connections: Counter,
     /// TLS handshakes that failed or came too late.
@@ -55,6 +57,7 @@ impl Metrics {
             cache_misses: Counter::default(),
             decision: Durations::default(),
             connections_open: Gauge::default(),
+            judged_body_bytes: Gauge::default(),
             connections: Counter::default(),
             tls_failures: Counter::default(),
             drain_aborted: Counter::default(),
@@ -105,6 +108,11 @@ impl Metrics {
             "connections_open",
             "Open downstream connections",
             self.connections_open.clone(),
+        );
+        to.register(
+            "judged_body_bytes",
+            "Held of bodies that are judged, until their upstream has them",
+            self.judged_body_bytes.clone(),
         );
         to.register(
             "connections",

@@ -12,6 +12,7 @@
 mod admission;
 mod assertion;
 mod body;
+mod budget;
 mod client;
 mod connection;
 mod deadline;
@@ -55,6 +56,7 @@ pub use respond::Code;
 
 use self::admission::Admission;
 use self::assertion::Signer;
+use self::budget::Budget;
 use self::decide::Decider;
 use self::tls::Reloader;
 use self::upstream::{Secrets, UpstreamPlan};
@@ -159,6 +161,7 @@ impl Server {
                     UpstreamPlan::new(upstream, secrets, tls, &metrics)
                 })
                 .collect::<Result<_, StartError>>()?,
+            judged: Budget::new(plan.limits.judged_bodies, metrics.judged_body_bytes.clone()),
             metrics,
             limits: plan.limits,
             timeouts: plan.timeouts,

@@ -129,6 +129,7 @@ fn what_is_written_is_what_is_compiled() {
     let proxies = &config.trusted_proxies;
     assert!(proxies.len() == 3 && proxies[1].contains("10.1.2.3".parse().unwrap()));
     assert_eq!(config.limits.headers, 64);
+    assert_eq!(config.limits.judged_bodies, 2 * 1024 * 1024);
     assert_eq!(config.limits.odd_header_names, Oddity::Drop);
     assert_eq!(config.timeouts.connect.as_millis(), 300);
     assert_eq!(config.cache.bytes, 0);

@@ -111,6 +111,9 @@ impl Compiler<'_> {
         let cache = bounds::cache(&section, self.report);
         let threads = bounds::threads(&section, self.report);
         let trusted_proxies = self.trusted_proxies(&section);
+        if let (Some((_, routes, _)), Some((limits, _))) = (&routes, &limits) {
+            bounds::check_judged_bodies(&section, limits, routes, self.report);
+        }
         let (table, routes, own) = routes?;
         let (limits, token_limits) = limits?;
         Some(Config {

@@ -121,6 +121,22 @@ impl Body {
     pub fn rewritten(&self) -> Option<&[u8]> {
         self.rewritten.as_deref()
     }
+
+    /// The same without the rest.
+    pub fn into_rewritten(self) -> Option<Vec<u8>> {
+        self.rewritten
+    }
+
+    /// Bytes it holds, roughly. A list of digits takes some thirty times its text.
+    pub fn weight(&self) -> usize {
+        let words = self.command.iter().flatten();
+        let words = words.flat_map(|word| [size_of::<String>(), word.capacity()]);
+        let roots = self.roots.iter().flatten().map(RootField::weight);
+        let json = self.json.iter().map(Json::weight);
+        let rewritten = self.rewritten.iter().map(Vec::capacity);
+        let all = words.chain(roots).chain(json).chain(rewritten);
+        all.fold(0, usize::saturating_add)
+    }
 }
 
 impl CommandKeys {

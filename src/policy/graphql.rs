@@ -42,6 +42,16 @@ pub struct RootField {
     pub deeper: Vec<Box<str>>,
 }
 
+impl RootField {
+    /// Bytes it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        let names = self.children.iter().chain(&self.deeper);
+        let names = names.flat_map(|name| [size_of::<Box<str>>(), name.len()]);
+        let own = [size_of::<Self>(), self.name.len(), self.arguments.weight()];
+        names.chain(own).fold(0, usize::saturating_add)
+    }
+}
+
 /// Every root field that the request could make the upstream resolve.
 ///
 /// Where a document has several operations the request must select one; the fields of all of them

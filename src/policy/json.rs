@@ -99,6 +99,26 @@ impl Json {
         })
     }
 
+    /// Bytes it holds beside itself, roughly.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(_) => 0,
+            Self::Number(number) => number.as_str().len(),
+            Self::Text(text) => text.capacity(),
+            Self::List(values) => {
+                let room = values.capacity().saturating_mul(size_of::<Self>());
+                let weights = values.iter().map(Self::weight);
+                weights.fold(room, usize::saturating_add)
+            }
+            Self::Object(entries) => {
+                let entry = size_of::<(String, Self)>();
+                let room = entries.capacity().saturating_mul(entry);
+                let weights = entries.iter().flat_map(|(k, v)| [k.capacity(), v.weight()]);
+                weights.fold(room, usize::saturating_add)
+            }
+        }
+    }
+
     /// What stands at the place.
     pub fn at(&self, pointer: &Pointer) -> Option<&Self> {
         pointer.keys().try_fold(self, |value, key| value.key(key))

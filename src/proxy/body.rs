@@ -15,6 +15,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use thiserror::Error;
 use tokio::time::Instant;
 
+use super::budget::{Full, Share};
 use super::deadline::Deadline;
 use super::headers;
 use super::http1::{Http1, Switched};
@@ -51,8 +52,16 @@ enum Origin {
 pub(super) enum Unreceived {
     /// It is longer than it may be.
     TooLarge,
+    /// All of them together are.
+    Full,
     /// The client broke off, or broke the framing.
     Broken,
+}
+
+impl From<Full> for Unreceived {
+    fn from(Full: Full) -> Self {
+        Self::Full
+    }
 }
 
 /// How far a request body has come. Whoever waits for the response watches it, so that one timer
@@ -117,8 +126,12 @@ impl RequestBody {
     }
 
     /// Takes in the whole body, up to `limit` bytes, and leaves an empty one. Trailers are
-    /// dropped: nothing in them was judged.
-    pub(super) async fn receive(&mut self, limit: usize) -> Result<Bytes, Unreceived> {
+    /// dropped: nothing in them was judged. `share` is what it is held under.
+    pub(super) async fn receive(
+        &mut self,
+        limit: usize,
+        share: &mut Share,
+    ) -> Result<BytesMut, Unreceived> {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         if self.size_hint().lower() > limit {
             return Err(Unreceived::TooLarge);
@@ -132,10 +145,12 @@ impl RequestBody {
                     return Err(Unreceived::TooLarge);
                 }
                 whole.extend_from_slice(&data);
+                // What it takes, not what is in it.
+                share.resize(whole.capacity())?;
             }
         }
         self.replace(Bytes::new());
-        Ok(whole.freeze())
+        Ok(whole)
     }
 
     /// Puts what was judged in the place of what came.

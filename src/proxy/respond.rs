@@ -11,6 +11,7 @@ use serde::Serialize;
 
 pub use code::Code;
 
+use super::budget::Full;
 use super::decision::DecisionId;
 use super::forward::ForwardError;
 use crate::authz::{Denial, LeaseEnd, Unusable};
@@ -375,6 +376,15 @@ impl From<&ForwardError> for Answer {
                 Self::new(code, end.sentence()).closing()
             }
         }
+    }
+}
+
+impl From<Full> for Answer {
+    fn from(Full: Full) -> Self {
+        Self::new(
+            Code::Busy,
+            "too many bodies are being judged at once; nothing was sent",
+        )
     }
 }
 

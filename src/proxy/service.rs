@@ -132,7 +132,7 @@ fn judge(
     let head = match read(request, sieve, worker.connects, &worker.limits) {
         Ok(head) => Head {
             basic: held.basic.as_ref(),
-            body: held.body.as_ref(),
+            body: held.body(),
             ..head
         },
         Err(answer) => {

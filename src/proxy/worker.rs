@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::StartError;
 use super::admission::Admission;
+use super::budget::Budget;
 use super::connection::Protocols;
 use super::decide::Decider;
 use super::decision::DecisionIds;
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     pub(super) limits: ConnectionLimits,
     pub(super) timeouts: Timeouts,
     pub(super) admission: Admission,
+    /// For what is held of bodies that are judged.
+    pub(super) judged: Budget,
     /// Whose word about the client counts.
     pub(super) trusted_proxies: Vec<Network>,
     /// Random, so that decision ids of two runs differ.

@@ -13,6 +13,7 @@
 
 mod assertions;
 mod bodies;
+mod budget;
 mod command;
 mod credentials;
 mod deploy;

@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 
 use super::{Node, Report, Section, read, scalar};
-use crate::config::{Cache, ConnectionLimits, Timeouts};
+use crate::config::problem::Fault;
+use crate::config::{Cache, ConnectionLimits, Route, Timeouts};
 use crate::macaroon::Limits;
 
 /// Bounds on connections, and on tokens.
@@ -36,6 +37,8 @@ pub(super) fn limits(
     let odd_header_names = section.read_or(key, d.odd_header_names, report, scalar::oddity);
     let key = "chunk_extensions";
     let chunk_extensions = section.read_or(key, d.chunk_extensions, report, scalar::oddity);
+    let judged = scalar::size_within(MIN_JUDGED_BODIES, MAX_JUDGED_BODIES);
+    let judged_bodies = section.read_or("judged_bodies", d.judged_bodies, report, judged);
     let tokens = match section.find("tokens") {
         Some(node) => token_limits(node, report),
         None => Some(default.1),
@@ -53,8 +56,30 @@ pub(super) fn limits(
         upstream_connections: upstream?,
         odd_header_names: odd_header_names?,
         chunk_extensions: chunk_extensions?,
+        judged_bodies: judged_bodies?,
     };
     Some((connection_limits, tokens?))
+}
+
+/// A route whose longest bodies could never be held is a mistake.
+pub(super) fn check_judged_bodies(
+    root: &Section<'_>,
+    limits: &ConnectionLimits,
+    routes: &[Route],
+    report: &mut Report,
+) {
+    let judges = |route: &&Route| route.rule.body().is_some();
+    let longest = routes.iter().filter(judges).max_by_key(|r| r.body_limit);
+    if let (Some(route), Some(node)) = (longest, root.find("limits"))
+        && route.body_limit > limits.judged_bodies
+    {
+        let message = format!(
+            "`judged_bodies` is less than the `body_limit` of `{}`",
+            route.name
+        );
+        let hint = "it bounds what is held of all bodies together, so such a one would be refused";
+        report.error(node.id, Fault::new(message).hint(hint));
+    }
 }
 
 fn token_limits(node: &Node, report: &mut Report) -> Option<Limits> {
@@ -138,7 +163,7 @@ pub(super) fn threads(root: &Section<'_>, report: &mut Report) -> Option<Option<
     Some(NonZeroUsize::new(threads))
 }
 
-const LIMITS: [&str; 13] = [
+const LIMITS: [&str; 14] = [
     "connections",
     "connections_per_address",
     "head_bytes",
@@ -151,6 +176,7 @@ const LIMITS: [&str; 13] = [
     "upstream_connections",
     "odd_header_names",
     "chunk_extensions",
+    "judged_bodies",
     "tokens",
 ];
 
@@ -177,6 +203,12 @@ const TIMEOUTS: [&str; 8] = [
 
 /// The smallest buffer that hyper takes.
 const MIN_HEAD_BYTES: u64 = 8 * 1024;
+
+/// Less than one long body that has been read is none at all.
+const MIN_JUDGED_BODIES: u64 = 1024 * 1024;
+
+/// No machine has more to spare.
+const MAX_JUDGED_BODIES: u64 = 64 * 1024 * 1024 * 1024;
 
 /// Each open connection may hold this much.
 const MAX_HEAD_BYTES: u64 = 1024 * 1024;

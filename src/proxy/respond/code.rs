@@ -41,6 +41,7 @@ pub enum Code {
     HeadTooLarge,
     HttpVersion,
     Unavailable,
+    Busy,
     UpstreamUnavailable,
     UpstreamConnect,
     UpstreamTimeout,
@@ -50,7 +51,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of a request's life.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::HttpVersion,
         Self::TunnelVersion,
         Self::HeadTooLarge,
@@ -76,6 +77,7 @@ impl Code {
         Self::UnknownName,
         Self::Prohibited,
         Self::Unavailable,
+        Self::Busy,
         Self::BadHandshake,
         Self::UpgradeRequired,
         Self::UpstreamUnavailable,
@@ -177,6 +179,8 @@ impl Code {
                 "usher speaks HTTP/1.1 and HTTP/2; HTTP/1.0 frames its bodies in ways that can be misread."),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "cannot decide now",
                 "Something that the decision needs (the store, the directory) does not answer; usher does not guess. Repeat the request later."),
+            Self::Busy => ("busy", StatusCode::SERVICE_UNAVAILABLE, "too much to judge at once",
+                "The route is judged by its body, and as much is held of such bodies as limits.judged_bodies allows. Nothing was sent; repeat the request later."),
             Self::UpstreamUnavailable => ("upstream-unavailable", StatusCode::SERVICE_UNAVAILABLE, "upstream unavailable",
                 "No server of the upstream could be reached a moment ago. Nothing was sent; repeat the request later."),
             Self::UpstreamConnect => ("upstream-connect", StatusCode::BAD_GATEWAY, "upstream not reached",

@@ -6,6 +6,7 @@ use http::{HeaderValue, Request};
 use tokio::time::{Instant, timeout};
 
 use super::super::body::{RequestBody, Unreceived};
+use super::super::budget::{Full, Share};
 use super::super::decision::DecisionId;
 use super::super::forward::ForwardError;
 use super::super::headers::Sieve;
@@ -20,8 +21,16 @@ use crate::policy::Body;
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) basic: Option<Basic>,
-    pub(super) body: Option<Body>,
-    /// The body as it came.
+    judged: Option<Judgeable>,
+}
+
+/// A body that has been read.
+#[derive(Debug)]
+struct Judgeable {
+    body: Body,
+    /// What `body` is held under.
+    share: Share,
+    /// The same as it came, with a share of its own.
     bytes: Bytes,
 }
 
@@ -43,15 +52,20 @@ impl Held {
         }
     }
 
+    pub(super) fn body(&self) -> Option<&Body> {
+        self.judged.as_ref().map(|judged| &judged.body)
+    }
+
     /// Puts the judged body into the request that is forwarded: its own bytes, or those that it
     /// was rewritten to.
     pub(super) fn hand_over(&mut self, request: &mut Request<RequestBody>) {
-        let Some(body) = self.body.take() else {
+        let Some(Judgeable { body, share, bytes }) = self.judged.take() else {
             return;
         };
-        let bytes = match body.rewritten() {
-            Some(rewritten) => Bytes::copy_from_slice(rewritten),
-            None => std::mem::take(&mut self.bytes),
+        let bytes = match body.into_rewritten() {
+            // It was weighed with the rest of what was read, which is no more.
+            Some(rewritten) => share.of(rewritten),
+            None => bytes,
         };
         let headers = request.headers_mut();
         // It is framed anew, and whole: there is nothing to be told to go on with.
@@ -91,11 +105,14 @@ impl Pending<'_> {
     async fn provide(&mut self, need: &Need) -> Result<(), Answer> {
         match need {
             Need::Body { route, limit } => {
-                let receive = self.request.body_mut().receive(*limit);
+                let budget = &self.worker.shared.judged;
+                let mut share = budget.share();
+                let receive = self.request.body_mut().receive(*limit, &mut share);
                 let received = timeout(self.worker.timeouts.judged_body, receive).await;
                 let bytes = match received {
                     Ok(Ok(bytes)) => bytes,
                     Ok(Err(Unreceived::TooLarge)) => return Err(Denial::LargeBody(*limit).into()),
+                    Ok(Err(Unreceived::Full)) => return Err(Answer::from(Full)),
                     Ok(Err(Unreceived::Broken)) => {
                         return Err(Answer::from(&ForwardError::BodyBroken));
                     }
@@ -103,8 +120,10 @@ impl Pending<'_> {
                 };
                 let headers = self.request.headers();
                 let body = self.worker.decider.read_body(*route, headers, &bytes)?;
-                self.held.body = Some(body);
-                self.held.bytes = bytes;
+                let bytes = share.of(bytes);
+                let mut share = budget.share();
+                share.resize(body.weight())?;
+                self.held.judged = Some(Judgeable { body, share, bytes });
                 Ok(())
             }
             Need::Name(lookup) => Ok(self.worker.decider.resolve(lookup).await?),

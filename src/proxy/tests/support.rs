@@ -34,6 +34,7 @@ pub(in crate::proxy) fn limits() -> ConnectionLimits {
         upstream_connections: 100,
         odd_header_names: Oddity::Refuse,
         chunk_extensions: Oddity::Refuse,
+        judged_bodies: 1024 * 1024,
     }
 }
 
