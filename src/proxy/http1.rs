@@ -77,7 +77,10 @@ impl Http1 {
         begun: Option<Arc<ClientConfig>>,
         counted: Rc<()>,
     ) -> Result<Self, hyper::Error> {
-        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(READ_BYTES)
+            .handshake(TokioIo::new(socket))
+            .await?;
         Ok(Self {
             sender,
             connection: Driven {
@@ -283,3 +286,8 @@ pub(super) fn failure(error: hyper::Error, upload: Option<&Rc<Upload>>) -> Forwa
         Some(Stage::Sending | Stage::Waiting | Stage::Ended) | None => ForwardError::Failed(error),
     }
 }
+
+/// What is read ahead of a response while its client reads nothing, and a bound on its head, which
+/// may be exceeded by one read. hyper itself would read six times as much, and a client may have a
+/// thousand connections.
+const READ_BYTES: usize = 64 * 1024;

@@ -104,6 +104,21 @@ fn what_is_no_response_is_not_passed_on() {
 }
 
 #[test]
+fn a_response_head_has_a_bound() {
+    for (length, expected) in [(60_000, 200), (200_000, 500)] {
+        let upstream = Recorder::answering(move |_| {
+            let line = "x".repeat(length);
+            format!("HTTP/1.1 200 OK\r\nx-long: {line}\r\ncontent-length: 0\r\n\r\n").into_bytes()
+        });
+        let usher = World::before(upstream.address).start();
+        let token = usher.credential(&DEPLOY);
+        let answer = usher.ask("POST /v1/apps/web/machines", Some(&token));
+        assert_eq!(answer.status, expected, "{length}");
+        assert_eq!(upstream.requests().len(), 1);
+    }
+}
+
+#[test]
 fn interim_responses_come_to_an_end() {
     let upstream = Recorder::script(|exchange| {
         exchange.request();
