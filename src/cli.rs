@@ -13,6 +13,7 @@ mod error;
 mod inspect;
 mod key;
 mod ledger;
+mod log;
 mod names;
 mod revoke;
 mod serve;
@@ -36,8 +37,8 @@ pub use console::Console;
 pub use credential::Secret;
 pub use error::CliError;
 pub use key::NewKeyId;
+pub use log::{log_to, log_to_stderr};
 pub use names::UnknownName;
-pub use serve::log_to_stderr;
 pub use text::Lifetime;
 
 pub(crate) use serve::open as open_server;

@@ -1,10 +1,8 @@
 //! `usher serve`.
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 
-use tracing_subscriber::EnvFilter;
-
+use super::log::log_to_stderr;
 use super::{CliError, ConfigFile, Console};
 use crate::authority::Authority;
 use crate::authz::Authorizer;
@@ -44,19 +42,4 @@ pub(crate) fn open(
     );
     let server = Server::open(&config, Arc::new(authorizer), metrics)?;
     Ok((server, authority))
-}
-
-/// Text on a terminal, else a JSON object a line. `USHER_LOG` filters, in the syntax of
-/// `tracing_subscriber::EnvFilter`; without it, `info`.
-pub fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("USHER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // A subscriber that is already there, as in tests, stays.
-    let _already_set = if std::io::stderr().is_terminal() {
-        subscriber.try_init()
-    } else {
-        subscriber.json().flatten_event(true).try_init()
-    };
 }
