@@ -39,7 +39,7 @@ pub use error::CliError;
 pub use key::NewKeyId;
 pub use log::{log_to, log_to_stderr};
 pub use names::UnknownName;
-pub use text::Lifetime;
+pub use text::{Lifetime, without_tokens};
 
 pub(crate) use serve::open as open_server;
 pub(crate) use text::moment;

@@ -1,5 +1,6 @@
 //! The usher command: arguments in, exit code out.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
@@ -87,14 +88,17 @@ fn exit_code(error: &CliError) -> ExitCode {
     }
 }
 
-/// Says what went wrong, with what lies behind it. Nothing can be done where even this cannot be
-/// written.
+/// Says what went wrong, with what lies behind it, and no token that it might repeat. Nothing can be
+/// done where even this cannot be written.
 fn report(error: &CliError, console: &mut Console<'_>) {
     if is_broken_pipe(error) {
         return;
     }
     let written = if let CliError::Usage(error) = error {
-        error.print().map_err(CliError::from)
+        match cli::without_tokens(&error.render().to_string()) {
+            Cow::Borrowed(_) => error.print().map_err(CliError::from),
+            Cow::Owned(text) => console.note(text.trim_end()),
+        }
     } else {
         let mut message = format!("usher: {error}");
         let mut cause = error.source();
@@ -103,7 +107,7 @@ fn report(error: &CliError, console: &mut Console<'_>) {
             message.push_str(&source.to_string());
             cause = source.source();
         }
-        console.note(message)
+        console.note(cli::without_tokens(&message))
     };
     drop(written);
 }

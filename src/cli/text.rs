@@ -1,11 +1,46 @@
 //! Times, durations and tables, for people.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
 use crate::macaroon::Text;
+
+/// A message without the tokens that it repeats, because somebody has put them in a wrong place: a
+/// header value without its quotes is several arguments. What is printed may be kept, in the log of
+/// a CI job for one.
+pub fn without_tokens(message: &str) -> Cow<'_, str> {
+    let mut shown = Cow::Borrowed(message);
+    for prefix in PREFIXES {
+        let mut from = 0;
+        while let Some(rest) = shown.get(from..)
+            && let Some((before, token)) = rest.split_once(prefix)
+        {
+            let start = from + before.len() + prefix.len();
+            let end = token.find(|c| !is_of_token(c)).unwrap_or(token.len());
+            if end >= SHORTEST_TOKEN {
+                shown
+                    .to_mut()
+                    .replace_range(start..start + end, "[redacted]");
+            }
+            from = start;
+        }
+    }
+    shown
+}
+
+/// Letters of base64, in either alphabet.
+fn is_of_token(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '+' | '/' | '=' | '-' | '_')
+}
+
+/// What tokens begin with, those of other kinds included.
+const PREFIXES: [&str; 4] = ["fm2_", "fm1r_", "fm1a_", "fo1_"];
+
+/// What is shorter was made up, or is an example.
+const SHORTEST_TOKEN: usize = 8;
 
 /// How long a new token is valid, in seconds; at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +173,26 @@ const UNITS: [(&str, i64); 6] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_are_taken_out_of_messages() {
+        for (message, expected) in [
+            (
+                "unexpected argument 'fm2_lJPEEAAA+/x=' found",
+                "unexpected argument 'fm2_[redacted]' found",
+            ),
+            (
+                "fm1r_lJPEEAAAA,fm1a_lJPEEAAAA fo1_lJ-EE_AAA",
+                "fm1r_[redacted],fm1a_[redacted] fo1_[redacted]",
+            ),
+            ("fm2_fm2_lJPEEAAAA", "fm2_[redacted]"),
+        ] {
+            assert_eq!(without_tokens(message), expected);
+        }
+        for message in ["", "Bearer fm2_...", "it does not begin with fm2_", "fm2_x"] {
+            assert!(matches!(without_tokens(message), Cow::Borrowed(same) if same == message));
+        }
+    }
 
     #[test]
     fn lifetimes_are_a_number_and_a_unit() {
