@@ -8,15 +8,23 @@
     reason = "a test stops at what it does not expect"
 )]
 
+#[path = "support/canary.rs"]
+mod canary;
+#[path = "support/keys.rs"]
+mod keys;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Lines};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use self::canary::Place;
 
 #[test]
 fn every_printed_command_does_what_it_says() {
@@ -71,7 +79,7 @@ fn a_shell_is_reached_through_the_tunnel_with_the_right_token() {
     assert_eq!(reached.trim(), "reached", "{made:?}");
     let readonly = line.replace("\"$SSH\"", "\"$READONLY\"");
     let refused = demo.shell(&format!("{readonly} echo reached")).output();
-    let refused = refused.unwrap();
+    let refused = looked_through(refused.unwrap());
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success() && refused.stdout.is_empty());
     assert!(said.contains("wC is not permitted"), "{said}");
@@ -154,6 +162,8 @@ struct Demo {
     /// Where temporary folders are made; also the home of every command, so that nobody's
     /// settings change what they do.
     home: TempDir,
+    /// Its log at level trace, in which no secret may show, nor in anything else here.
+    log: Option<JoinHandle<()>>,
 }
 
 impl Demo {
@@ -163,25 +173,51 @@ impl Demo {
         let mut child = usher(home.path())
             .args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(args)
+            .env("USHER_LOG", "trace")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let log = thread::spawn(move || {
+            for line in log.lines() {
+                canary::look(Place::Log, line.unwrap().as_bytes());
+            }
+        });
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut demo = Self {
             child,
             printed: Vec::new(),
             home,
+            log: Some(log),
         };
         for line in stdout.lines() {
             let line = line.unwrap();
             let ready = line.starts_with("ready");
+            if line.starts_with("export ") {
+                canary::hide_tokens(&line);
+            } else {
+                canary::look(Place::Stdout, line.as_bytes());
+            }
             demo.printed.push(line);
             if ready {
+                keys::hide_keys(&demo.folder(args));
                 return demo;
             }
         }
         panic!("it ended: {}", demo.printed.join("\n"));
+    }
+
+    /// Where it keeps its store: as it was told, or alone in the temporary folder.
+    fn folder(&self, args: &[&str]) -> PathBuf {
+        match args {
+            ["--dir", dir] => PathBuf::from(dir),
+            _ => {
+                let mut folders = fs::read_dir(self.home.path()).unwrap();
+                folders.next().unwrap().unwrap().path()
+            }
+        }
     }
 
     /// Every `curl -i` line with the status that the line before it promises.
@@ -205,7 +241,7 @@ impl Demo {
 
     /// What a command writes after the `export` lines in the same shell.
     fn paste(&self, command: &str) -> String {
-        let output = self.shell(command).output().unwrap();
+        let output = looked_through(self.shell(command).output().unwrap());
         assert!(output.status.success(), "{command}\n{output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
@@ -239,7 +275,7 @@ impl Demo {
     fn beside(&self, args: &[&str], config: &Path) -> Output {
         let mut command = usher(self.home.path());
         command.args(args).arg("--config").arg(config);
-        command.output().unwrap()
+        looked_through(command.output().unwrap())
     }
 
     fn terminate(&mut self) -> ExitStatus {
@@ -255,7 +291,19 @@ impl Drop for Demo {
         // Both fail where it has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
+        if let Some(log) = self.log.take() {
+            drop(log.join());
+        }
+        canary::assert_hidden();
     }
+}
+
+/// What a command has written, in which no secret may show.
+fn looked_through(output: Output) -> Output {
+    canary::look(Place::Stdout, &output.stdout);
+    canary::look(Place::Stderr, &output.stderr);
+    canary::assert_hidden();
+    output
 }
 
 /// A log that is being followed. It ends by the closed pipe when this is dropped.
@@ -266,13 +314,15 @@ struct Follow {
 
 impl Follow {
     fn line(&mut self) -> String {
-        self.lines.as_mut().unwrap().next().unwrap().unwrap()
+        let line = self.lines.as_mut().unwrap().next().unwrap().unwrap();
+        canary::look(Place::Answer, line.as_bytes());
+        line
     }
 
     /// Reads to the end.
     fn finish(mut self) -> ExitStatus {
         for line in self.lines.take().unwrap() {
-            line.unwrap();
+            canary::look(Place::Answer, line.unwrap().as_bytes());
         }
         self.child.wait().unwrap()
     }

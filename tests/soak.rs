@@ -16,6 +16,11 @@
     reason = "whoever soaks for minutes wants to see how it goes"
 )]
 
+#[path = "support/canary.rs"]
+mod canary;
+#[path = "support/keys.rs"]
+mod keys;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream as StdTcpStream};
@@ -42,6 +47,8 @@ use usher::authority::{Authority, Kind, Request as TokenRequest, Revocation, Win
 use usher::clock::unix_now;
 use usher::config;
 use usher::macaroon::{Bundle, Caveat, Limits, Token};
+
+use self::canary::Place;
 
 /// Streams at a time, each by a client of its own.
 const CLIENTS: u64 = 200;
@@ -120,6 +127,7 @@ fn nothing_is_left_of_streams_that_have_ended() {
         }
         assert!(all.latest < LATEST, "{all:?}");
         usher.stop();
+        canary::assert_hidden();
     });
 }
 
@@ -254,6 +262,7 @@ impl Client {
             }
         };
         if whole {
+            canary::look(Place::Answer, &data);
             let text = std::str::from_utf8(&data).unwrap();
             let told = format!("event: usher\ndata: {{\"code\":\"{code}\"");
             assert!(events && text.starts_with(&told), "{text}");
@@ -324,11 +333,16 @@ impl Issuer {
 
     /// A token of its own for each stream: they differ in when they began to be good.
     fn attenuate(&self, last: i64) -> Token {
+        let made = self.made.fetch_add(1, Ordering::Relaxed);
         let window = Caveat::ValidityWindow {
-            not_before: self.made.fetch_add(1, Ordering::Relaxed),
+            not_before: made,
             not_after: last,
         };
-        self.token.attenuate(&[window], &Limits::DEFAULT).unwrap()
+        let token = self.token.attenuate(&[window], &Limits::DEFAULT).unwrap();
+        if made < WATCHED {
+            canary::hide_tokens(&header(&token));
+        }
+        token
     }
 
     fn revoke(&self, token: &Token) {
@@ -344,6 +358,9 @@ fn header(token: &Token) -> String {
     }
     .to_header()
 }
+
+/// Tokens that are looked for wherever usher writes; what hours would take does not fit into memory.
+const WATCHED: i64 = 1_000;
 
 /// An API that streams a log, to each as long as it is listened to.
 struct Upstream {
@@ -380,6 +397,7 @@ async fn write_log(mut tcp: TcpStream) {
             return;
         }
     }
+    canary::look(Place::Upstream, &head);
     let head = String::from_utf8(head).unwrap();
     let (kind, line) = match head.contains(&format!("accept: {EVENTS}\r\n")) {
         true => (EVENTS, "data: {\"message\":\"a line of the log\"}\n\n"),
@@ -423,10 +441,10 @@ struct Footprint {
 impl Process {
     fn start(folder: &Path, upstream: SocketAddr) -> Self {
         let config = folder.join("usher.yaml");
-        fs::write(folder.join("seal.key"), STANDARD.encode([9; 32])).unwrap();
+        fs::write(folder.join("seal.key"), STANDARD.encode(SEAL_KEY)).unwrap();
         fs::write(&config, CONFIG.replace("@UPSTREAM@", &upstream.to_string())).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_usher"))
-            .env("USHER_LOG", "info")
+            .env("USHER_LOG", "trace")
             .args(["serve", "--config"])
             .arg(config)
             .stdin(Stdio::null())
@@ -443,11 +461,16 @@ impl Process {
             found.expect("it listens")
         };
         let (address, admin) = (listening(), listening());
+        keys::hide_keys(folder);
         // Only what does not belong to one stream is kept.
         let log = thread::spawn(move || {
-            let lines = lines.map(Result::unwrap);
+            let lines = lines.map(|line| {
+                let line = line.unwrap();
+                canary::look(Place::Log, line.as_bytes());
+                line
+            });
             lines
-                .filter(|line| !line.contains("request decided") && !line.contains("lease ended"))
+                .filter(|line| !PER_STREAM.iter().any(|event| line.contains(event)))
                 .collect()
         });
         Self {
@@ -552,6 +575,11 @@ impl Random {
         self.0 % bound
     }
 }
+
+const SEAL_KEY: [u8; 32] = *b"a seal key is of thirty-two byte";
+
+/// Events of which there is one for each stream at least.
+const PER_STREAM: [&str; 3] = ["request decided", "lease ended", "\"level\":\"DEBUG\""];
 
 /// The cache is small, so that it is full after a moment and what grows later is a leak.
 const CONFIG: &str = r#"

@@ -1,3 +1,5 @@
+#[path = "../../tests/support/canary.rs"]
+mod canary;
 mod discharging;
 mod keys;
 mod minting;
@@ -16,10 +18,19 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::config::Authority as AuthorityConfig;
 use crate::directory::Directory;
-use crate::macaroon::{Action, Bundle, Caveat, Limits, SigningKey, Token};
+use crate::macaroon::{Action, Bundle, Caveat, Limits, SigningKey, Token, unseal};
 use crate::policy::NameTable;
 
 const NOW: i64 = 1_764_000_000;
+
+const SEAL_KEY: [u8; 32] = *b"a seal key is of thirty-two byte";
+
+const AUTH: &str = "https://auth.example";
+const OTHER: &str = "https://other.example";
+
+/// What the two third parties share with the authority.
+const AUTH_KEY: [u8; 32] = *b"what is shared with a third part";
+const OTHER_KEY: [u8; 32] = *b"shared with yet another, also 32";
 
 /// A store, a directory, and what a command reads and writes.
 struct World {
@@ -48,13 +59,15 @@ impl World {
     fn with_third_parties(third_parties: &[(&str, [u8; 32])]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let seal_key = dir.path().join("seal.key");
-        fs::write(&seal_key, STANDARD.encode([1; 32])).unwrap();
+        fs::write(&seal_key, STANDARD.encode(SEAL_KEY)).unwrap();
+        canary::hide(&SEAL_KEY);
         let third_parties = third_parties
             .iter()
             .enumerate()
             .map(|(at, (location, key))| {
                 let path = dir.path().join(format!("third-party-{at}.key"));
                 fs::write(&path, STANDARD.encode(key)).unwrap();
+                canary::hide(key);
                 config::ThirdParty {
                     location: (*location).to_owned(),
                     key: config::Secret::File(path),
@@ -104,10 +117,40 @@ impl World {
             now: self.now.get(),
         };
         let ended = self.dispatch(line, &mut console);
-        Ran {
+        let ran = Ran {
             out: String::from_utf8(out).unwrap(),
             err: String::from_utf8(err).unwrap(),
             ended,
+        };
+        self.look_through(line, &ran);
+        ran
+    }
+
+    /// Nothing that a command was given or has made shows where it does not belong.
+    fn look_through(&self, line: &[&str], ran: &Ran) {
+        let given = self.env.iter().map(|(_, value)| value.as_str());
+        let given = given.chain(line.iter().copied()).chain([&*self.stdin]);
+        given.for_each(canary::hide_tokens);
+        self.hide_keys();
+        canary::hide_tokens(&ran.out);
+        if !canary::prints_tokens(line) {
+            canary::look(canary::Place::Stdout, ran.out.as_bytes());
+        }
+        canary::look(canary::Place::Stderr, ran.err.as_bytes());
+        if let Err(error) = &ran.ended {
+            let told = error.to_string();
+            canary::look(canary::Place::Stderr, without_tokens(&told).as_bytes());
+        }
+        canary::assert_hidden();
+    }
+
+    /// The signing keys, which lie in the store sealed.
+    fn hide_keys(&self) {
+        let store = rusqlite::Connection::open(self.dir.path().join("usher.db")).unwrap();
+        let mut keys = store.prepare("SELECT sealed FROM signing_key").unwrap();
+        let sealed = keys.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+        for sealed in sealed {
+            canary::hide(&unseal(&SEAL_KEY, &sealed.unwrap()).unwrap());
         }
     }
 

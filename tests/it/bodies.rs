@@ -335,7 +335,7 @@ fn a_users_token_that_was_narrowed_does_not_speak_for_the_user() {
     let upstream = Recorder::ok();
     let login = crate::support::ThirdParty {
         location: "https://login.test",
-        shared: [5; 32],
+        shared: crate::support::distinct(5),
     };
     let usher = World::before(upstream.address)
         .with("routes:\n", ROUTES)

@@ -4,7 +4,12 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::sync::{Mutex, mpsc};
 
-use crate::support::{Answer, DEADLINE, Peer, Process, Recorder, World, run_usher, until};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::support::{
+    Answer, DEADLINE, Peer, Process, Recorder, World, distinct, run_usher, until,
+};
 
 /// Runs a command on a configuration; its standard output.
 #[track_caller]
@@ -27,7 +32,7 @@ fn tokens_made_by_the_command_line_work_and_can_be_revoked_beside_the_server() {
     let upstream = Recorder::ok();
     let world = World::before(upstream.address);
     let config = world.write();
-    let server = Process::serve(&config, "info");
+    let server = Process::serve(&config);
     let org = usher(&config, &["token", "create", "org", "--org", "acme"]);
     let readonly = usher(&config, &["token", "create", "readonly", "--org", "acme"]);
     let (show, delete) = ("GET /v1/apps/web", "DELETE /v1/apps/web");
@@ -76,7 +81,7 @@ fn a_terminated_server_finishes_what_it_has_begun() {
     });
     let world = World::before(upstream.address);
     let config = world.write();
-    let server = Process::serve(&config, "info");
+    let server = Process::serve(&config);
     let token = usher(&config, &["token", "create", "readonly", "--org", "acme"]);
     let ready = |admin| {
         let mut peer = Peer::connect(admin);
@@ -192,7 +197,7 @@ fn a_server_without_its_secrets_does_not_start() {
     let without_key = World::before(upstream.address).with("seal.key", "missing.key");
     let other_key = World::before(upstream.address);
     drop(other_key.authority());
-    let other_key = other_key.file("seal.key", "BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU=");
+    let other_key = other_key.file("seal.key", STANDARD.encode(distinct::<32>(5)));
     let no_secret = World::before(upstream.address).with(
         "- { name: machines, ",
         "- { name: machines, credential: { header: X-Api-Key, value: { file: missing.secret } }, ",

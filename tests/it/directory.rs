@@ -126,7 +126,7 @@ fn tokens_are_made_for_names_in_the_store() {
     let names = world.folder().join("names.json");
     let (code, _, err) = directory(&config, &["import", names.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{err}");
-    let server = Process::serve(&config, "info");
+    let server = Process::serve(&config);
     let path = config.to_str().unwrap();
     let made = run_usher(&[
         "token", "create", "deploy", "--app", "lift", "--config", path,

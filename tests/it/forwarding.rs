@@ -1,9 +1,11 @@
 //! What crosses usher under a permit, and what does not.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use usher::authority::Kind;
 use usher::macaroon::{Action, Caveat};
 
-use crate::support::{Received, Recorder, ThirdParty, World, header, hour};
+use crate::support::{Received, Recorder, ThirdParty, World, distinct, header, hour};
 
 const DEPLOY: Kind = Kind::Deploy {
     org: 2001,
@@ -13,7 +15,7 @@ const DEPLOY: Kind = Kind::Deploy {
 /// A third party whose attestations usher trusts.
 const LOGIN: ThirdParty = ThirdParty {
     location: "https://login.test",
-    shared: [5; 32],
+    shared: distinct(5),
 };
 
 fn names(received: &Received) -> Vec<String> {
@@ -33,7 +35,7 @@ fn the_upstream_is_told_who_asks_and_nothing_that_the_client_made_up() {
             "  seal_key:",
             "  third_parties: [ { location: https://login.test, key: { file: login.key } } ]\n  seal_key:",
         )
-        .file("login.key", "BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU=")
+        .file("login.key", STANDARD.encode(LOGIN.shared))
         .start();
     let token = LOGIN.restrict(&usher.token(&DEPLOY, hour()), 1);
     let discharge = LOGIN.discharge(1, &[Caveat::FlyioUserId(77)]);

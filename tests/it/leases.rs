@@ -221,7 +221,7 @@ fn a_revocation_by_another_process_ends_streams() {
     let (upstream, left) = beginning(NDJSON, LINE);
     let world = World::before(upstream.address);
     let config = world.write();
-    let mut server = Process::serve(&config, "info");
+    let mut server = Process::serve(&config);
     let usher = |arguments: &[&str]| {
         let ended = run_usher(&[arguments, &["--config", config.to_str().unwrap()]].concat());
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -456,7 +456,7 @@ fn a_drain_takes_no_lease_away() {
     let (upstream, _left) = beginning(EVENTS, EVENT);
     let world = World::before(upstream.address).and("timeouts: { drain: 1m }");
     let config = world.write();
-    let server = Process::serve(&config, "info");
+    let server = Process::serve(&config);
     let last = unix_now() + 2;
     let until = Window {
         not_before: last - 60,

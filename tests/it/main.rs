@@ -34,6 +34,7 @@ mod observed;
 mod reference;
 mod refusals;
 mod responses;
+mod secrets;
 mod shipper;
 mod slow;
 mod streams;

@@ -1,8 +1,12 @@
 //! Both neighbours of usher, and usher itself between them.
 
+#[path = "../support/canary.rs"]
+pub(crate) mod canary;
 pub(crate) mod frames;
 mod h2;
 mod identity;
+#[path = "../support/keys.rs"]
+mod keys;
 mod peer;
 mod process;
 mod recorder;
@@ -18,7 +22,7 @@ pub(crate) use peer::{Answer, Peer};
 pub(crate) use process::{Process, run as run_usher};
 pub(crate) use recorder::{Received, Recorder};
 pub(crate) use sshd::{Client, Sshd};
-pub(crate) use tokens::{ThirdParty, forever, header, hour, window};
+pub(crate) use tokens::{ThirdParty, distinct, forever, header, hide, hour, window};
 pub(crate) use usher::{Usher, World};
 
 /// How long anything is waited for. Never reached by a test that passes.

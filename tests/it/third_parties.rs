@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use usher::macaroon::{Bundle, Limits};
 
-use crate::support::{Recorder, World, run_usher};
+use crate::support::{Recorder, World, distinct, run_usher};
 
 const AUTH: &str = "https://auth.example";
 const OTHER: &str = "https://other.example";
@@ -16,8 +16,8 @@ const SHOW: &str = "GET /v1/apps/web";
 /// The usual world with two third parties that share a key with it.
 fn world(upstream: &Recorder) -> World {
     World::before(upstream.address)
-        .file("auth.key", STANDARD.encode([7; 32]))
-        .file("other.key", STANDARD.encode([8; 32]))
+        .file("auth.key", STANDARD.encode(distinct::<32>(7)))
+        .file("other.key", STANDARD.encode(distinct::<32>(8)))
         .with(
             "seal_key: { file: seal.key }",
             format_args!(

@@ -409,7 +409,7 @@ fn a_drain_leaves_tunnels_their_time_and_then_says_so() {
     let upstream = shouting();
     let world = world(upstream.address).and("timeouts: { drain: 3s }");
     let config = world.write();
-    let mut server = Process::serve(&config, "info");
+    let mut server = Process::serve(&config);
     let file = config.to_str().unwrap();
     let create = ["token", "create", "org", "--org", "acme", "--config", file];
     let made = run_usher(&create);
@@ -444,10 +444,10 @@ fn ssh_goes_through_tls_to_an_usher_that_the_client_trusts() {
         format!("https://localhost:{port}{WEB_PATH}"),
     ] {
         let trusting = format!("--ca {ca} {url}");
-        let output = sshd.client(&token, &trusting, WEB, "echo hello").output();
-        assert_eq!(text(&output.unwrap().stdout), "hello\n", "{url}");
-        let output = sshd.client(&token, &url, WEB, "echo hello").output();
-        let stderr = text(&output.unwrap().stderr);
+        let output = Client::output(sshd.client(&token, &trusting, WEB, "echo hello"));
+        assert_eq!(text(&output.stdout), "hello\n", "{url}");
+        let output = Client::output(sshd.client(&token, &url, WEB, "echo hello"));
+        let stderr = text(&output.stderr);
         assert!(
             stderr.contains("the TLS handshake with usher failed"),
             "{stderr}"
@@ -476,12 +476,12 @@ fn an_ssh_token_opens_a_shell_on_its_app() {
     let usher = usher(sshd.address);
     let token = all(&tokens(&usher, &SSH));
     for (arguments, host) in forms(&usher, WEB, WEB_PATH) {
-        let mut client = sshd.client(&token, &arguments, host, "echo through the tunnel");
+        let client = sshd.client(&token, &arguments, host, "echo through the tunnel");
         let Output {
             status,
             stdout,
             stderr,
-        } = client.output().unwrap();
+        } = Client::output(client);
         let told = (status.code(), text(&stdout), text(&stderr));
         let expected = (Some(0), "through the tunnel\n".to_owned(), String::new());
         assert_eq!(told, expected, "{arguments}");
@@ -496,12 +496,12 @@ fn other_tokens_and_other_apps_open_none() {
     let (ssh, readonly) = (all(&tokens(&usher, &SSH)), usher.credential(&READONLY));
     for (token, host, path) in [(&ssh, API, API_PATH), (&readonly, WEB, WEB_PATH)] {
         for (arguments, host) in forms(&usher, host, path) {
-            let mut client = sshd.client(token, &arguments, host, "echo never");
+            let client = sshd.client(token, &arguments, host, "echo never");
             let Output {
                 status,
                 stdout,
                 stderr,
-            } = client.output().unwrap();
+            } = Client::output(client);
             assert_eq!(sshd.connections(), 0);
             assert_eq!((status.code(), &*text(&stdout)), (Some(255), ""));
             let stderr = text(&stderr);

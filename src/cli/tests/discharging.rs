@@ -4,11 +4,6 @@ use super::*;
 use crate::authority::{AuthorityError, TicketError};
 use crate::macaroon::{Ticket, seal};
 
-const AUTH: &str = "https://auth.example";
-const OTHER: &str = "https://other.example";
-const AUTH_KEY: [u8; 32] = [7; 32];
-const OTHER_KEY: [u8; 32] = [8; 32];
-
 fn world() -> World {
     World::with_third_parties(&[(AUTH, AUTH_KEY), (OTHER, OTHER_KEY)])
 }

@@ -231,7 +231,7 @@ fn an_ssh_token_is_two_of_one_lineage() {
 
 #[test]
 fn every_token_of_an_organization_waits_for_the_third_party() {
-    let world = World::with_third_parties(&[(AUTH, [7; 32]), (OTHER, [8; 32])]);
+    let world = World::with_third_parties(&[(AUTH, AUTH_KEY), (OTHER, OTHER_KEY)]);
     let header = world.create(&[
         "auth",
         "--org",
@@ -257,7 +257,7 @@ fn every_token_of_an_organization_waits_for_the_third_party() {
 
 #[test]
 fn an_auth_token_of_a_user_comes_discharged() {
-    let world = World::with_third_parties(&[(AUTH, [7; 32])]);
+    let world = World::with_third_parties(&[(AUTH, AUTH_KEY)]);
     let header = world.create(&[
         "auth", "--org", "beta", "--admin", "acme", "--user", "71", "--expiry", "1h",
     ]);
@@ -300,7 +300,7 @@ fn third_parties_that_are_not_there_are_named() {
             .to_string()
             .contains("authority.third_parties has none")
     );
-    let world = World::with_third_parties(&[(AUTH, [7; 32]), (OTHER, [8; 32])]);
+    let world = World::with_third_parties(&[(AUTH, AUTH_KEY), (OTHER, OTHER_KEY)]);
     let line = ["token", "create", "org", "--config", "c", "--org", "acme"];
     let unknown = ["--third-party", "https://nobody.example"];
     let error = world.error(&[&line[..], &unknown].concat()).to_string();
@@ -323,9 +323,6 @@ fn third_parties_that_are_not_there_are_named() {
     );
     assert_eq!(world.authority.tokens().unwrap(), [], "nothing was made");
 }
-
-const AUTH: &str = "https://auth.example";
-const OTHER: &str = "https://other.example";
 
 fn tokens(header: &str) -> Vec<Token> {
     let bundle = Bundle::parse(header, &Limits::DEFAULT).unwrap();

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::denial;
 use super::rows::{CredentialRow, Request, credential_rows};
-use crate::support::{Recorder, ThirdParty, Usher, World, header, hour, report, window};
+use crate::support::{Recorder, ThirdParty, Usher, World, distinct, header, hour, report, window};
 
 const ORG: Kind = Kind::Org { org: 2001 };
 const DEPLOY: Kind = Kind::Deploy {
@@ -29,7 +29,7 @@ const SSH: Kind = Kind::Ssh {
 /// A third party that usher knows nothing of.
 const CUSTOMER: ThirdParty = ThirdParty {
     location: "https://auth.customer.test",
-    shared: [7; 32],
+    shared: distinct(7),
 };
 
 /// What is sent for a row.

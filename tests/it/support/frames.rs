@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
+use super::canary::{self, Place};
 use super::peer;
 
 /// One connection to usher. It writes what it is told, and reads frames without understanding
@@ -69,6 +70,7 @@ impl Wire {
         let length = u32::from_be_bytes([0, a, b, c]);
         let mut payload = vec![0; usize::try_from(length).unwrap()];
         self.read(&mut payload)?;
+        canary::look(Place::Answer, &payload);
         Some(Frame {
             kind,
             flags,

@@ -15,12 +15,13 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::canary::{self, Place};
 use super::{DEADLINE, Identity};
 
 /// A body that the test feeds.
@@ -57,6 +58,63 @@ pub(crate) fn trailers(lines: &[(&'static str, &'static str)]) -> Frame<Bytes> {
     Frame::trailers(map)
 }
 
+/// What goes over one connection in clear: the data, and not the header blocks, in which Huffman's
+/// code hides everything.
+struct Watched<IO> {
+    io: IO,
+    watch: canary::Stream,
+}
+
+impl<IO> Watched<IO> {
+    fn new(io: IO, place: Place) -> Self {
+        let watch = canary::Stream::new(place);
+        Self { io, watch }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        let before = to.filled().len();
+        let polled = Pin::new(&mut this.io).poll_read(cx, to);
+        this.watch.look(&to.filled()[before..]);
+        polled
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+fn look(place: Place, headers: &HeaderMap) {
+    for (name, value) in headers {
+        canary::look(place, name.as_str().as_bytes());
+        canary::look(place, value.as_bytes());
+    }
+}
+
+fn look_at(place: Place, shown: &impl ToString) {
+    canary::look(place, shown.to_string().as_bytes());
+}
+
 /// Runs a test on this thread, until the deadline at most.
 pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -70,6 +128,7 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
 pub(crate) async fn collect(body: Incoming) -> (Bytes, Option<HeaderMap>) {
     let collected = body.collect().await.unwrap();
     let trailers = collected.trailers().cloned();
+    look(Place::Answer, &trailers.clone().unwrap_or_default());
     (collected.to_bytes(), trailers)
 }
 
@@ -100,6 +159,7 @@ impl H2Client {
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         scheme: &'static str,
     ) -> Self {
+        let io = Watched::new(io, Place::Answer);
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
             .await
             .unwrap();
@@ -120,6 +180,7 @@ impl H2Client {
             .method(method)
             .uri(format!("{}://usher.test{target}", self.scheme));
         if let Some(credential) = credential {
+            canary::hide_tokens(credential);
             builder = builder.header("authorization", credential);
         }
         for (name, value) in lines {
@@ -130,7 +191,9 @@ impl H2Client {
 
     pub(crate) async fn send(&mut self, request: Request<Fed>) -> Response<Incoming> {
         self.sender.ready().await.unwrap();
-        self.sender.send_request(request).await.unwrap()
+        let response = self.sender.send_request(request).await.unwrap();
+        look(Place::Answer, response.headers());
+        response
     }
 
     /// A request without a body.
@@ -223,8 +286,10 @@ async fn flood(tcp: TcpStream, report: mpsc::UnboundedSender<bool>) {
         });
         async move { Ok::<_, Infallible>(Response::new(body)) }
     });
+    let io = Watched::new(tcp, Place::Upstream);
+    let io = Watched::new(io, Place::Upstream);
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(tcp), service);
+        .serve_connection(TokioIo::new(io), service);
     // usher closes it when it ends.
     let _ended = connection.await;
 }
@@ -235,6 +300,8 @@ async fn echo(
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (parts, body) = request.into_parts();
+        look(Place::Upstream, &parts.headers);
+        look_at(Place::Upstream, &parts.uri);
         heads.lock().unwrap().push(parts);
         async move { Ok::<_, Infallible>(Response::new(body)) }
     });

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::DEADLINE;
+use super::canary::{self, Place};
 
 /// What bytes go through.
 pub(crate) trait Wire: Read + Write + Send {}
@@ -16,6 +17,7 @@ pub(crate) struct Peer {
     unread: Vec<u8>,
     /// Gets every byte as it is read.
     tap: Option<Tap>,
+    watch: canary::Stream,
 }
 
 type Tap = Box<dyn Fn(&[u8]) + Send>;
@@ -57,27 +59,37 @@ impl Peer {
         Self::new(prepared(TcpStream::connect(address).unwrap()))
     }
 
-    /// Takes a socket that [`prepared`] has seen, or TLS over one.
+    /// Takes a socket that [`prepared`] has seen, or TLS over one, from a client.
     pub(crate) fn new(wire: impl Wire + 'static) -> Self {
         Self {
             wire: Box::new(wire),
             unread: Vec::new(),
             tap: None,
+            watch: canary::Stream::new(Place::Answer),
         }
     }
 
-    pub(super) fn tapped(mut self, tap: impl Fn(&[u8]) + Send + 'static) -> Self {
-        self.tap = Some(Box::new(tap));
-        self
+    /// The same from an upstream.
+    pub(super) fn upstream(
+        wire: impl Wire + 'static,
+        tap: impl Fn(&[u8]) + Send + 'static,
+    ) -> Self {
+        Self {
+            tap: Some(Box::new(tap)),
+            watch: canary::Stream::new(Place::Upstream),
+            ..Self::new(wire)
+        }
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        canary::hide_credentials(bytes.as_ref());
         self.wire.write_all(bytes.as_ref()).unwrap();
         self.wire.flush().unwrap();
     }
 
     /// Sends as much as is taken: the other side may have had enough.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        canary::hide_credentials(bytes.as_ref());
         self.wire.write_all(bytes.as_ref()).is_ok() && self.wire.flush().is_ok()
     }
 
@@ -184,6 +196,7 @@ impl Peer {
         match self.wire.read(&mut buffer) {
             Ok(0) => false,
             Ok(length) => {
+                self.watch.look(&buffer[..length]);
                 if let Some(tap) = &self.tap {
                     tap(&buffer[..length]);
                 }

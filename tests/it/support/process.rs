@@ -10,6 +10,8 @@ use std::thread;
 use serde_json::Value;
 
 use super::DEADLINE;
+use super::canary::{self, Place};
+use super::keys::hide_keys;
 use super::peer::Peer;
 
 /// A command that has ended.
@@ -22,12 +24,20 @@ pub(crate) struct Ended {
 
 /// Runs a command to its end. It inherits nothing that could hold a token.
 pub(crate) fn run(arguments: &[&str]) -> Ended {
+    canary::hide_tokens(&arguments.join(" "));
     let output = command().args(arguments).output().unwrap();
-    Ended {
+    let ended = Ended {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    canary::hide_tokens(&ended.stdout);
+    if !canary::prints_tokens(arguments) {
+        canary::look(Place::Stdout, ended.stdout.as_bytes());
     }
+    canary::look(Place::Stderr, ended.stderr.as_bytes());
+    canary::assert_hidden();
+    ended
 }
 
 fn command() -> Command {
@@ -40,7 +50,7 @@ fn command() -> Command {
     command
 }
 
-/// `usher serve` as a process of its own, with its log.
+/// `usher serve` as a process of its own, with its log at level trace, in which no secret may show.
 pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
@@ -50,10 +60,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it, and waits until it listens. `log` is the filter of its log.
-    pub(crate) fn serve(config: &Path, log: &str) -> Self {
+    /// Starts it, and waits until it listens.
+    pub(crate) fn serve(config: &Path) -> Self {
         let mut child = command()
-            .env("USHER_LOG", log)
+            .env("USHER_LOG", "trace")
             .args(["serve", "--config"])
             .arg(config)
             .stdout(Stdio::null())
@@ -64,8 +74,10 @@ impl Process {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in stderr.lines() {
+                let line = line.unwrap();
+                canary::look(Place::Log, line.as_bytes());
                 // The test may have ended before the process.
-                if sender.send(line.unwrap()).is_err() {
+                if sender.send(line).is_err() {
                     return;
                 }
             }
@@ -79,6 +91,7 @@ impl Process {
             admin: unknown,
         };
         process.address = process.listening("listening");
+        hide_keys(config.parent().unwrap());
         process.admin = process.listening("admin listening");
         process
     }
@@ -126,6 +139,7 @@ impl Process {
                 Err(mpsc::RecvTimeoutError::Timeout) => panic!("it does not end: {log:#?}"),
             }
         }
+        canary::assert_hidden();
         (self.child.wait().unwrap().code(), log.join("\n"))
     }
 }
@@ -135,5 +149,6 @@ impl Drop for Process {
         // It has ended already, or the test has failed.
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
+        canary::assert_hidden();
     }
 }

@@ -98,27 +98,34 @@ impl Recorder {
         let address = listener.local_addr().unwrap();
         let (record, script) = (Arc::<Record>::default(), Arc::new(script));
         let recording = Arc::clone(&record);
-        thread::spawn(move || {
+        // Whatever is found in these threads is told by the name of the test.
+        let named = || {
+            let test = thread::current().name().unwrap_or("a test").to_owned();
+            thread::Builder::new().name(test)
+        };
+        let serve = move || {
             loop {
                 let (tcp, peer) = listener.accept().unwrap();
                 recording.add(|seen| seen.peers.push(peer));
                 let (record, script, tls) =
                     (Arc::clone(&recording), Arc::clone(&script), tls.clone());
-                thread::spawn(move || {
+                let exchange = move || {
                     let tcp = peer::prepared(tcp);
+                    let tap = Arc::clone(&record);
+                    let tap = move |bytes: &[u8]| tap.add(|seen| seen.bytes.extend(bytes));
                     let peer = match tls {
-                        None => Peer::new(tcp),
+                        None => Peer::upstream(tcp, tap),
                         Some(config) => {
                             let tls = ServerConnection::new(config).unwrap();
-                            Peer::new(StreamOwned::new(tls, tcp))
+                            Peer::upstream(StreamOwned::new(tls, tcp), tap)
                         }
                     };
-                    let tap = Arc::clone(&record);
-                    let peer = peer.tapped(move |bytes| tap.add(|seen| seen.bytes.extend(bytes)));
                     script(&mut Exchange { peer, record });
-                });
+                };
+                named().spawn(exchange).unwrap();
             }
-        });
+        };
+        named().spawn(serve).unwrap();
         Self { address, record }
     }
 

@@ -4,10 +4,12 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+
+use super::canary::{self, Place};
 
 /// A server with keys of its own, which lets in whoever runs the tests. It goes on until the
 /// process ends.
@@ -110,6 +112,16 @@ impl Sshd {
 
 /// Ends a client, if a test leaves it running.
 pub(crate) struct Client(pub(crate) Child);
+
+impl Client {
+    /// Runs one to its end. What `usher connect` has said is on its standard error.
+    pub(crate) fn output(mut command: Command) -> Output {
+        let output = command.output().unwrap();
+        canary::look(Place::Stdout, &output.stdout);
+        canary::look(Place::Stderr, &output.stderr);
+        output
+    }
+}
 
 impl Drop for Client {
     fn drop(&mut self) {

@@ -1,17 +1,39 @@
 //! Tokens of usher's own making, and a third party that discharges.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use usher::authority::Window;
 use usher::clock::unix_now;
 use usher::macaroon::{self, Bundle, Caveat, Limits, SigningKey, Token, seal};
 use zeroize::Zeroizing;
 
+use super::canary::{self, Place};
+
 /// A header value with these tokens.
 pub(crate) fn header(tokens: &[&Token]) -> String {
+    tokens.iter().for_each(|token| hide(token));
     Bundle {
         tokens: tokens.iter().copied().cloned().collect(),
         ..Bundle::default()
     }
     .to_header()
+}
+
+/// Has everything of a token looked for that could be used, or by which it is recognized: its
+/// text, its tail, and its nonce, of which the UUID alone may be told. Tickets are told to clients,
+/// who have to take them to the third party.
+pub(crate) fn hide(token: &Token) {
+    for caveat in token.caveats() {
+        if let Caveat::ThirdParty(third_party) = caveat {
+            canary::hide_except(
+                third_party.ticket.as_bytes(),
+                &[Place::Answer, Place::Stdout],
+            );
+        }
+    }
+    canary::hide_tokens(&format!("fm2_{}", STANDARD.encode(token.bytes())));
+    canary::hide(token.nonce());
+    canary::hide(token.rnd());
 }
 
 /// A window around this moment.
@@ -50,6 +72,8 @@ pub(crate) struct ThirdParty {
 impl ThirdParty {
     /// Appends its caveat to a token, as a bearer can. The ticket is made anew for each `number`.
     pub(crate) fn restrict(&self, token: &Token, number: u8) -> Token {
+        canary::hide(&self.shared);
+        canary::hide(&Self::key(number));
         let tail: &[u8; 32] = token.bytes().last_chunk().unwrap();
         let caveat = Caveat::ThirdParty(macaroon::ThirdParty {
             location: self.location.into(),
@@ -88,10 +112,12 @@ impl ThirdParty {
 }
 
 /// Stands in for randomness: no two bytes in a row are the same, in no two numbers.
-fn distinct<const N: usize>(number: u8) -> [u8; N] {
-    let mut byte = number;
-    [(); N].map(|()| {
+pub(crate) const fn distinct<const N: usize>(number: u8) -> [u8; N] {
+    let (mut bytes, mut byte, mut at) = ([0; N], number, 0);
+    while at < N {
         byte = byte.wrapping_mul(181).wrapping_add(59);
-        byte
-    })
+        bytes[at] = byte;
+        at += 1;
+    }
+    bytes
 }

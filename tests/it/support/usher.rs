@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,8 +17,10 @@ use usher::metrics::Metrics;
 use usher::proxy::{Running, Server};
 use usher::shutdown::Shutdown;
 
+use super::canary::{self, Place};
+use super::keys::hide_keys;
 use super::peer::{Answer, Peer};
-use super::tokens::{header, hour};
+use super::tokens::{distinct, header, hide, hour};
 
 /// A folder with a configuration and what it names.
 pub(crate) struct World {
@@ -30,9 +32,8 @@ impl World {
     /// The usual one, in front of one upstream.
     pub(crate) fn before(upstream: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("seal.key"), STANDARD.encode([9; 32])).unwrap();
         let yaml = include_str!("world.yaml").replace("@UPSTREAM@", &upstream.to_string());
-        Self { folder, yaml }
+        Self { folder, yaml }.file("seal.key", STANDARD.encode(SEAL_KEY))
     }
 
     /// The platform of the acceptance matrix: the hosts and routes of `config/fly.yaml`, in front
@@ -75,8 +76,16 @@ impl World {
         )
     }
 
-    /// A file that the configuration may name.
+    /// A file that the configuration may name. Keys, and credentials for upstreams, are secrets.
     pub(crate) fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        let text = String::from_utf8_lossy(content.as_ref());
+        match STANDARD.decode(text.trim()) {
+            Ok(key) if name.ends_with(".key") => canary::hide(&key),
+            Ok(_) | Err(_) if name.ends_with(".key") || name == "secret" => {
+                canary::hide_text_except(text.trim(), &[Place::Upstream]);
+            }
+            Ok(_) | Err(_) => {}
+        }
         std::fs::write(self.folder.path().join(name), content).unwrap();
         self
     }
@@ -94,7 +103,9 @@ impl World {
 
     /// The store alone, without anything that listens.
     pub(crate) fn authority(&self) -> Authority {
-        Authority::open(&self.config().authority, unix_now()).unwrap()
+        let authority = Authority::open(&self.config().authority, unix_now()).unwrap();
+        hide_keys(self.folder.path());
+        authority
     }
 
     fn config(&self) -> config::Config {
@@ -108,6 +119,11 @@ impl World {
     }
 
     pub(crate) fn start(self) -> Usher {
+        static WATCHED: Once = Once::new();
+        WATCHED.call_once(|| {
+            usher::cli::log_to(|| canary::Lines(Place::Log), "trace", false);
+            canary::watch_panics();
+        });
         let config = Arc::new(self.config());
         let mut authority = self.authority();
         authority.follow().unwrap();
@@ -118,7 +134,7 @@ impl World {
             Arc::new(Directory::open(&config.directory, &metrics).unwrap()),
             Arc::clone(&metrics),
         );
-        let server = Server::open(&config, Arc::new(authorizer), metrics).unwrap();
+        let server = Server::open(&config, Arc::new(authorizer), Arc::clone(&metrics)).unwrap();
         let address = server.addresses()[0];
         let admin = server.admin_address().unwrap();
         let shutdown = Shutdown::default();
@@ -128,18 +144,23 @@ impl World {
             address,
             admin,
             authority,
+            metrics,
             shutdown,
             running: Some(running),
         }
     }
 }
 
-/// A running usher; it is cut when dropped.
+/// Under which every store of a test is sealed.
+const SEAL_KEY: [u8; 32] = distinct(9);
+
+/// A running usher; it is cut when dropped, and must not have shown a secret anywhere by then.
 pub(crate) struct Usher {
     world: Option<World>,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) authority: Arc<Authority>,
+    metrics: Arc<Metrics>,
     shutdown: Shutdown,
     running: Option<Running>,
 }
@@ -206,6 +227,9 @@ impl Usher {
 
 impl Drop for Usher {
     fn drop(&mut self) {
+        let mut metrics = String::new();
+        self.metrics.write(&mut metrics).unwrap();
+        canary::look(Place::Metrics, metrics.as_bytes());
         self.shutdown.drain.cancel();
         self.shutdown.cut.cancel();
         if let Some(running) = self.running.take()
@@ -213,6 +237,7 @@ impl Drop for Usher {
         {
             running.join().unwrap();
         }
+        canary::assert_hidden();
     }
 }
 
@@ -225,5 +250,7 @@ fn issue(authority: &Authority, kind: &str, caveats: &[Caveat]) -> Token {
         caveats,
         issuer: None,
     };
-    authority.issue(&request, unix_now()).unwrap()
+    let token = authority.issue(&request, unix_now()).unwrap();
+    hide(&token);
+    token
 }
