@@ -13,8 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use serde_json::Value;
 use usher::macaroon::{
-    Action, Bundle, Caveat, Command, DischargeError, Limits, Resources, SigningKey, Text,
-    ThirdPartyKeys, Token, Verified, Verifier, VerifyError, WireError, decode_caveats,
+    Action, Bundle, Caveat, Command, DischargeError, KnownChain, Limits, Resources, SigningKey,
+    Text, ThirdPartyKeys, Token, Verified, Verifier, VerifyError, WireError, decode_caveats,
     encode_caveats,
 };
 use usher::policy::{Access, clear};
@@ -370,10 +370,14 @@ fn the_weight_of_a_token_covers_what_it_holds() {
             tokens: vec![token],
             defects: Vec::new(),
         };
-        verifier
-            .verify(&bundle, 0, &bundle.tokens[0])
-            .unwrap()
-            .weight()
+        let verified = verifier.verify(&bundle, 0, &bundle.tokens[0]).unwrap();
+        let encoded = bundle.tokens[0].bytes().len();
+        let chain = KnownChain::of(&bundle.tokens[0], &verified).weight();
+        assert!(
+            (encoded..encoded + 400).contains(&chain),
+            "{chain} for {encoded}"
+        );
+        verified.weight()
     };
     let empty = Text::from("");
     let many = 5_000;

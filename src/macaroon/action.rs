@@ -113,6 +113,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_mask_lacks_is_told_without_what_it_has() {
+        let set = |text| Action::from_json(text);
+        assert_eq!(set("rwC").without(set("wd")), set("rC"));
+        assert_eq!(
+            Action::ALL.without(Action::from_bits(u16::MAX)),
+            Action::NONE
+        );
+    }
+
+    #[test]
     fn configuration_refuses_what_json_ignores() {
         assert_eq!(Action::from_config("wC"), Some(Action::from_bits(18)));
         for bad in ["", "x", "r w", "*"] {

@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn each_bad_part_is_named_and_spoils_no_other() {
-        let bundle = Bundle::parse("FlyV1 fo1_a,,gho_b,fm2_!,fm2_AAAA", &Limits::DEFAULT).unwrap();
+        let value = "FlyV1 fo1_a,,gho_b,fm2_!,fm2_AAAA,fm2_AA!A";
+        let bundle = Bundle::parse(value, &Limits::DEFAULT).unwrap();
         let problems: Vec<_> = bundle
             .defects
             .iter()
@@ -230,8 +231,31 @@ mod tests {
                         expected: "an array"
                     })
                 ),
+                (5, Problem::Base64 { at: 2 }),
             ]
         );
+    }
+
+    #[test]
+    fn a_token_over_the_limit_is_not_even_decoded() {
+        let limits = Limits {
+            token_bytes: 10,
+            ..Limits::DEFAULT
+        };
+        let problem = |encoded: &str| {
+            let bundle = Bundle::parse(&format!("fm2_{encoded}"), &limits).unwrap();
+            bundle.defects[0].problem
+        };
+        let too_long = |bytes| Problem::Wire(WireError::TooLong { bytes, limit: 10 });
+        // What is no Base64 shows that nobody has tried.
+        assert_eq!(problem(&"!".repeat(20)), too_long(15));
+        assert_eq!(problem("AAAAAAAAAAAAAAA="), too_long(11));
+        // Ten bytes, which their padding makes look like twelve.
+        let whole = Problem::Wire(WireError::Type {
+            at: 0,
+            expected: "an array",
+        });
+        assert_eq!(problem("AAAAAAAAAAAAAA=="), whole);
     }
 
     #[test]

@@ -500,9 +500,52 @@ mod tests {
     }
 
     #[test]
+    fn null_is_what_it_is_to_the_reference_nothing() {
+        let text = r#"[
+            {"type":"Organization","body":{"id":null,"mask":null}},
+            {"type":"FromMachineSource","body":{"id":null}},
+            {"type":"3P","body":{"Location":null,"VerifierKey":null,"Ticket":null}}
+        ]"#;
+        assert_eq!(
+            caveats_from_json(text).unwrap(),
+            [
+                Caveat::Organization {
+                    id: 0,
+                    mask: Action::NONE,
+                },
+                Caveat::FromMachineSource("".into()),
+                Caveat::ThirdParty(ThirdParty {
+                    location: "".into(),
+                    verifier_key: Blob::default(),
+                    ticket: Blob::default(),
+                }),
+            ]
+        );
+    }
+
+    #[test]
     fn numbers_beyond_64_bits_survive() {
         let text = r#"[{"body":123456789012345678901,"type":"GoogleUserID"}]"#;
         let caveats = caveats_from_json(text).unwrap();
         assert_eq!(caveats_to_json(&caveats).to_string(), text);
+    }
+
+    #[test]
+    fn a_google_user_is_a_whole_number_of_bounded_length() {
+        let id = |number: &str| {
+            caveats_from_json(&format!(r#"[{{"type":"GoogleUserID","body":{number}}}]"#))
+        };
+        assert!(id(&"9".repeat(MAX_DIGITS)).is_ok());
+        for bad in [
+            &*"9".repeat(MAX_DIGITS + 1),
+            "-1",
+            "1.5",
+            "1e9",
+            "\"1\"",
+            "{}",
+        ] {
+            let error = id(bad).unwrap_err().to_string();
+            assert_eq!(error, "[0].body: expected a whole number", "{bad}");
+        }
     }
 }

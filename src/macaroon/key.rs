@@ -156,3 +156,27 @@ pub fn unseal(key: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealErr
         .map(Zeroizing::new)
         .map_err(|_| UnsealError)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_matches_no_other_whatever_the_differences_add_up_to() {
+        let bytes: [u8; 32] = std::array::from_fn(|i| u8::try_from(i).unwrap());
+        let tail = Tail::from_bytes(&bytes);
+        assert!(tail.matches(&bytes));
+        assert!(!tail.matches(&bytes[..31]));
+        for one in 0..32 {
+            for two in one..32 {
+                let mut other = bytes;
+                other[one] ^= 0x80;
+                if two > one {
+                    // The same bit again: in all words together it cancels out.
+                    other[two] ^= 0x80;
+                }
+                assert!(!tail.matches(&other), "{one} {two}");
+            }
+        }
+    }
+}

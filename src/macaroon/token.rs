@@ -510,6 +510,26 @@ mod tests {
     }
 
     #[test]
+    fn a_third_party_is_asked_once() {
+        let asked = |location: &str, ticket: u8| {
+            Caveat::ThirdParty(ThirdParty {
+                location: location.into(),
+                verifier_key: [0; 48].as_slice().into(),
+                ticket: [ticket].as_slice().into(),
+            })
+        };
+        let add = |token: &Token, caveats: &[Caveat]| token.attenuate(caveats, &Limits::DEFAULT);
+        let token = add(&example(), &[asked("a", 1), asked("b", 1)]).unwrap();
+        let repeated = AttenuateError::RepeatedThirdParty("a".into());
+        assert_eq!(add(&token, &[asked("a", 2)]).unwrap_err(), repeated);
+        let twice = [asked("a", 1), asked("a", 2)];
+        assert_eq!(add(&example(), &twice).unwrap_err(), repeated);
+        // The very same caveat is there already, and nothing is added.
+        assert_eq!(add(&token, &[asked("a", 1)]).unwrap(), token);
+        assert_ne!(token, example());
+    }
+
+    #[test]
     fn debug_output_holds_no_token_bytes() {
         let shown = format!("{:?}", example());
         assert!(

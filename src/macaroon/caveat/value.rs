@@ -169,3 +169,16 @@ impl<T: Heap> Heap for Option<Vec<T>> {
             .sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_a_value_keeps_on_the_heap_is_counted() {
+        assert_eq!(Blob::from([7; 9_000].as_slice()).heap(), 9_000);
+        assert!(Text::from("x".repeat(9_000).as_str()).heap() >= 9_000);
+        let ids = Resources::new((0..10).map(|id: u64| (id, Action::READ)));
+        assert_eq!(ids.heap(), 10 * size_of::<(u64, Action)>());
+    }
+}
