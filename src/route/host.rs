@@ -372,6 +372,8 @@ mod tests {
             ("a.b c", Label("b c".into())),
             ("http://a", Port("//a".into())),
             ("[x]", Label("[x]".into())),
+            ("[1]", Label("[1]".into())),
+            ("[x:1]", Label("[x:1]".into())),
             ("x{a}.b", Brace("x{a}".into())),
             ("{a.b", Brace("{a.b".into())),
             ("{a}.{a}", Repeated("a".into())),

@@ -475,6 +475,9 @@ mod tests {
         assert_eq!(one("/a"), Ok(None));
         assert_eq!(one("/a?org_slug="), Ok(Some("")));
         assert_eq!(one("/a?b=1&org_slug=x"), Ok(Some("x")));
+        // Neither as long nor a beginning makes a key the same.
+        assert_eq!(one("/a?app_name=1&org_slug=x"), Ok(Some("x")));
+        assert_eq!(one("/a?org=1&org_slug=x&org_slugs=2"), Ok(Some("x")));
         assert_eq!(one("/a?org_slug=x&org_slug=x"), Err(QueryError::Repeated));
         assert_eq!(one("/a?org_slug=x&Org_Slug=y"), Err(QueryError::Spelling));
         for other in ["ORG_SLUG", "org-slug", "org.slug", "Org.slug"] {

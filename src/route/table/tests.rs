@@ -140,6 +140,7 @@ fn routes_that_cannot_be_told_apart_are_named_with_a_request() {
         "GET /{rest...}",
         "GET /g/y|z",
         "GET /g/x|y",
+        "PUT /v1/apps/{third}/x",
     ])
     .unwrap_err();
     let told: Vec<_> = overlaps
@@ -151,9 +152,17 @@ fn routes_that_cannot_be_told_apart_are_named_with_a_request() {
         [
             (0, 2, "PUT /v1/apps/x/x"),
             (3, 4, "GET b/1"),
-            (6, 7, "GET /g/y")
+            (6, 7, "GET /g/y"),
+            (0, 8, "PUT /v1/apps/x/x"),
         ]
     );
+}
+
+#[test]
+fn a_route_does_not_overlap_itself() {
+    let table = table(&["GET,GET a.example,a.example,{x}.b,{y}.b/x"]).unwrap();
+    assert_eq!(find(&table, "GET a.example/x"), "0");
+    assert_eq!(find(&table, "GET c.b/x"), "0 host:c");
 }
 
 #[test]
@@ -174,6 +183,8 @@ fn shadows_are_reported_where_they_overlap() {
         "GET h/c/{hostname:host}",
         "GET /i/{x}/j|k",
         "GET /i/a/k|l",
+        "GET,PUT /k/{x}",
+        "GET,PUT /k/a",
     ])
     .unwrap();
     let told: Vec<_> = table
@@ -189,6 +200,8 @@ fn shadows_are_reported_where_they_overlap() {
         (8, 7, "GET /e/a/x"),
         (11, 10, "GET /f/a/g"),
         (14, 13, "GET /i/a/k"),
+        // Once, although two methods are concerned.
+        (16, 15, "GET /k/a"),
     ];
     assert_eq!(
         told,
@@ -278,6 +291,7 @@ fn a_host_that_captures_comes_after_one_that_is_named() {
         "GET {app}.internal:22/x",
         "GET {app}.internal/x",
         "GET /y",
+        "GET db.example:5432/x",
     ])
     .unwrap();
     for (request, found) in [
@@ -293,6 +307,10 @@ fn a_host_that_captures_comes_after_one_that_is_named() {
         ("GET web.internal/x", "4 host:web"),
         ("GET a.b.fly.dev/x", "no route"),
         ("GET .fly.dev/x", "no route"),
+        ("GET db.example:5432/x", "6"),
+        ("GET DB.example:5432/y", "5"),
+        ("GET db.example:5433/x", "no route"),
+        ("GET db.example/x", "no route"),
     ] {
         assert_eq!(find(&table, request), found, "{request}");
     }
