@@ -501,6 +501,9 @@ mod tests {
             all.unwrap(),
             [&Json::Text("x".into()), &Json::Text("y".into())]
         );
+        for one in ["/config/containers/image", "/config/*/image"] {
+            assert_eq!(value.find_all(&pointer(one)), Ok(vec![]), "{one}");
+        }
         assert_eq!(value.at(&pointer("/config/containers/0")), None);
         assert_eq!(value.at(&pointer("/config/nothing")), None);
         assert!(value.at(&pointer("/config")).is_some());

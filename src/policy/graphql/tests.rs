@@ -8,6 +8,9 @@ use serde_json::json;
 
 use super::fault::{MAX_DEPTH, MAX_FRAGMENTS, MAX_NAME, MAX_ROOTS, MAX_TOKENS};
 use super::*;
+use crate::policy::json::Pointer;
+use crate::policy::rule::Fields;
+use crate::route::{Captures, Target};
 
 pub(super) fn fields(request: &serde_json::Value) -> Result<Vec<RootField>, GraphQlFault> {
     let bytes = serde_json::to_vec(request).unwrap();
@@ -470,6 +473,43 @@ fn malformed_documents_are_refused() {
     }
 }
 
+/// Else a field that is denied unless something is given would be had for giving nothing.
+#[test]
+fn an_empty_text_is_nothing_given() {
+    let rule = NamedRule {
+        root: Root::Query,
+        field: "node".into(),
+        below: None,
+        asks: Asks::If {
+            given: Pointer::parse("/id").unwrap(),
+            then: Box::new(Asks::User),
+            otherwise: Box::new(Asks::Denied),
+        },
+    };
+    let rules = GraphQlRules::new(vec![rule]).unwrap();
+    let asks_for_a_user = |query: &str| {
+        let roots = fields_of(query).unwrap();
+        let headers = http::HeaderMap::new();
+        let target = Target::parse("/").unwrap();
+        let fields = Fields {
+            roots: Some(&roots),
+            ..Fields::new(Captures::default(), target.query(), &headers)
+        };
+        rules.needs_user(&fields)
+    };
+    for nothing in ["{node}", "{node(id: null)}", "{node(id: \"\")}"] {
+        assert!(!asks_for_a_user(nothing), "{nothing}");
+    }
+    for something in [
+        "{node(id: \"x\")}",
+        "{node(id: \" \")}",
+        "{node(id: 0)}",
+        "{node(id: [])}",
+    ] {
+        assert!(asks_for_a_user(something), "{something}");
+    }
+}
+
 #[test]
 fn bounds_are_inclusive() {
     let deep = |depth| format!("{}{}", "{a".repeat(depth), "}".repeat(depth));
@@ -486,6 +526,10 @@ fn bounds_are_inclusive() {
             .len(),
         1
     );
+    // Both braces, the name, the end of the text, and as many commas as there is room for.
+    let commas = |count| fields_of(&format!("{{a{}}}", ",".repeat(count)));
+    assert!(commas(MAX_TOKENS - 4).is_ok());
+    assert_eq!(commas(MAX_TOKENS - 3), Err(GraphQlFault::TooManyTokens));
     // Each fragment of the chain goes one level deeper.
     assert!(fields_of(&chain(MAX_DEPTH - 3, 2)).is_ok());
     assert_eq!(

@@ -2,7 +2,9 @@ use http::HeaderMap;
 
 use super::*;
 use crate::macaroon::Action;
-use crate::policy::{AppIds, Json, LookupKind, Owner, Pointer};
+use crate::policy::{
+    AppIds, Asks, GraphQlRules, Json, LookupKind, NamedRule, Owner, Pointer, Root,
+};
 use crate::route::{Captures, Target};
 
 /// acme (2001) owns web (3001); beta (2002) owns shop (3101). Machine m1 and volume v1 are web's.
@@ -470,12 +472,239 @@ fn templates_that_can_never_make_a_valid_access_are_refused() {
         1,
         TemplateError::Invalid(InvalidAccess::NoClusterFeature),
     );
+    let text = |text| Some(Value::text(text));
+    for (template, error) in [
+        (
+            AccessTemplate {
+                app_feature: text("images"),
+                ..read(acme())
+            },
+            InvalidAccess::NoApp,
+        ),
+        (
+            AccessTemplate {
+                volume: text("v1"),
+                app_feature: text("images"),
+                ..app()
+            },
+            InvalidAccess::TwoParts,
+        ),
+        (
+            AccessTemplate {
+                machine_feature: text("exec"),
+                ..app()
+            },
+            InvalidAccess::NoMachine,
+        ),
+        (
+            AccessTemplate {
+                storage_object: text("bucket"),
+                ..app()
+            },
+            InvalidAccess::TwoObjects,
+        ),
+    ] {
+        refused(second(template), 1, TemplateError::Invalid(error));
+    }
+    // Each of a list that may stand for all apps has no one owner.
+    let each = |otherwise| AccessTemplate {
+        each: Some(Each {
+            items: Items::Names(Pointer::parse("/apps").unwrap()),
+            otherwise,
+        }),
+        app: named(Source::Each.into()),
+        ..read(Org::Owner)
+    };
+    refused(second(each(Some(Fixed::Zero))), 1, TemplateError::NoOrg);
+    assert!(Accesses::new(second(each(None))).is_ok());
     let litefs = AccessTemplate {
         cluster: Some(or_zero(query("cluster"))),
         feature: Some(Value::text("litefs-cloud")),
         ..read(acme())
     };
     assert!(Accesses::new(vec![litefs]).is_ok());
+}
+
+/// What a request may leave out is no wrong field, and does not hide an unknown name.
+#[test]
+fn an_unknown_name_is_told_where_all_else_is_right() {
+    let owned = |kind: &str, key: &str| Owned {
+        kind: LookupKind::Object(kind.into()),
+        of: query(key),
+    };
+    let first = vec![
+        Org::OwnerOf(owned("addon", "addon")),
+        Org::Slug(query("org")),
+    ];
+    let unless_named = AccessTemplate {
+        when: Some(is_true("all")),
+        app: named(query("app")),
+        ..read(Org::Owner)
+    };
+    let litefs = AccessTemplate {
+        feature: Some(Value::text("litefs-cloud")),
+        cluster: Some(query("cluster")),
+        own_cluster: true,
+        ..read(Org::First(first))
+    };
+    let unknown = One::Err(AccessError::UnknownName(Noun::Org));
+    let templates = vec![litefs.clone(), unless_named];
+    check(templates, &[], "/?org=nope", &[], unknown);
+    // A cluster that the token does not stand in for has to be there.
+    let named = AccessTemplate {
+        own_cluster: false,
+        ..litefs
+    };
+    let missing = AccessError::Missing(Field::Query("cluster".into()));
+    for org in ["nope", "acme"] {
+        let target = format!("/?org={org}");
+        check(
+            vec![named.clone()],
+            &[],
+            &target,
+            &[],
+            One::Err(missing.clone()),
+        );
+    }
+}
+
+#[test]
+fn a_storage_object_is_part_of_the_access() {
+    let object = AccessTemplate {
+        storage_object: Some(query("key")),
+        ..read(Org::Slug(Value::text("acme")))
+    };
+    let asked = Access {
+        org: Some(2001),
+        storage_object: Some("logs-2026"),
+        ..NONE
+    };
+    check(vec![object], &[], "/?key=logs-2026", &[], One::Ok([asked]));
+}
+
+/// No access at all is what a route for any token asks for, so a set must never end up so.
+#[test]
+fn a_set_of_accesses_is_never_empty_and_has_a_bound() {
+    let none = Accesses {
+        templates: Vec::new(),
+        ..Accesses::new(vec![read(Org::Slug(Value::text("acme")))]).unwrap()
+    };
+    let headers = HeaderMap::new();
+    let query = Target::parse("/").unwrap().query();
+    let fields = Fields::new(Captures::default(), query, &headers);
+    assert_eq!(none.of(&fields, &World), Err(AccessError::Nothing));
+
+    let lists = |first: usize, second: usize| {
+        let list = |pointer| AccessTemplate {
+            each: Some(Each {
+                items: Items::Names(Pointer::parse(pointer).unwrap()),
+                otherwise: Some(Fixed::Zero),
+            }),
+            app: named(Source::Each.into()),
+            ..read(Org::Slug(Value::text("acme")))
+        };
+        let names = |count| vec![r#""web""#; count].join(",");
+        let text = format!(r#"{{"a":[{}],"b":[{}]}}"#, names(first), names(second));
+        judge(vec![list("/a"), list("/b")], &text).map(|asked| asked.len())
+    };
+    assert_eq!(lists(64 - 1, 1), Ok(64));
+    for (first, second) in [(64, 1), (64, 64), (65, 1), (66, 1)] {
+        let many = Err(AccessError::TooMany);
+        assert_eq!(lists(first, second), many, "{first} and {second}");
+    }
+}
+
+/// The bound is that of the request: elements that would be asked for only once count as well.
+#[test]
+fn a_list_has_a_bound_of_its_own() {
+    let images = |count: usize| {
+        let images = Each {
+            items: Items::Images {
+                places: [Pointer::parse("/images/*/of").unwrap()].into(),
+                registry: "registry.fly.io".into(),
+            },
+            otherwise: None,
+        };
+        let other = AccessTemplate {
+            each: Some(images),
+            ..of_app(Source::Each.into())
+        };
+        let image = r#"{"of":"registry.fly.io/web"}"#;
+        let text = format!(r#"{{"images":[{}]}}"#, vec![image; count].join(","));
+        judge(vec![of_app(capture(0)), other], &text)
+    };
+    assert_eq!(images(64), Ok(vec![web()]));
+    for count in [65, 66, 100] {
+        assert_eq!(images(count), Err(AccessError::TooMany), "{count}");
+    }
+}
+
+#[test]
+fn a_rule_tells_what_it_reads() {
+    let rule = |value: Value| {
+        let template = AccessTemplate {
+            machine: Some(value),
+            ..of_app(capture(0))
+        };
+        Rule::Accesses(Accesses::new(vec![template]).unwrap())
+    };
+    let name = http::HeaderName::from_static("x-machine");
+    let header = rule(Source::Header(name.clone()).into());
+    assert_eq!(header.headers().collect::<Vec<_>>(), [&name]);
+    assert!(!header.reads_query());
+    assert!(header.body().is_none());
+    let key = rule(query("machine"));
+    assert_eq!(key.headers().count(), 0);
+    assert!(key.reads_query());
+    let field = rule(body("/machine").into());
+    assert!(matches!(field.body(), Some(BodyForm::Json)));
+    assert!(!field.reads_query());
+}
+
+#[test]
+fn rules_that_ask_for_the_same_are_alike() {
+    let graphql = |asks| {
+        let rule = NamedRule {
+            root: Root::Query,
+            field: "viewer".into(),
+            below: None,
+            asks,
+        };
+        Rule::GraphQl(GraphQlRules::new(vec![rule]).unwrap())
+    };
+    let rules = || {
+        [
+            Rule::Public,
+            Rule::Authenticated,
+            Rule::User,
+            Rule::Denied,
+            Rule::Accesses(Accesses::new(vec![of_app(capture(0))]).unwrap()),
+            Rule::Accesses(Accesses::new(vec![of_app(query("app"))]).unwrap()),
+            graphql(Asks::User),
+            graphql(Asks::Denied),
+        ]
+    };
+    for (at, one) in rules().iter().enumerate() {
+        for (beside, two) in rules().iter().enumerate() {
+            assert_eq!(one.asks_like(two), at == beside, "{at} and {beside}");
+        }
+    }
+}
+
+/// The user stays in the discharge however far a token is narrowed.
+#[test]
+fn what_a_users_token_is_asked_no_narrowed_one_permits() {
+    let asked = Asked::of_user(Some("createApp"));
+    assert_eq!(asked.access.action, Action::ALL);
+    assert_eq!(asked.access.mutation, Some("createApp"));
+    assert!(asked.depends_on_token() && !asked.every_org && !asked.own_cluster);
+    let cluster = Asked {
+        own_org: false,
+        own_cluster: true,
+        ..asked.clone()
+    };
+    assert!(cluster.depends_on_token());
+    assert!(!Asked::from(asked.access).depends_on_token());
 }
 
 #[test]
@@ -518,6 +747,16 @@ fn a_wrong_field_is_answered_alike_for_known_and_unknown_names() {
     };
     let key = |key: &str| Field::Query(key.into());
     for name in ["web", "nope"] {
+        let from = AccessTemplate {
+            when: Some(Condition::query("from")),
+            ..templates()[0].clone()
+        };
+        let first = AccessTemplate {
+            app: named(capture(0)),
+            ..read(Org::Owner)
+        };
+        let missing = One::Err(AccessError::Missing(key("instance")));
+        check(vec![first, from], &[name], "/?from=x", &[], missing);
         for (target, error) in [
             ("/", AccessError::Missing(key("instance"))),
             ("/?instance=.", AccessError::NotAnId(key("instance"))),
@@ -679,6 +918,11 @@ fn a_list_makes_an_access_for_each_element() {
     );
     let missing = AccessError::Missing(field());
     assert_eq!(judge(vec![each(None)], r#"{"org":"acme"}"#), Err(missing));
+    for bad in ["a b", "", "../web", "*"] {
+        let error = Err(AccessError::NotAnId(field()));
+        let text = format!(r#"{{"org":"acme","apps":["web",{bad:?}]}}"#);
+        assert_eq!(judge(zero(), &text), error, "{bad:?}");
+    }
     let many = format!(r#"{{"apps":[{}]}}"#, [r#""web""#; 65].join(","));
     assert_eq!(judge(zero(), &many), Err(AccessError::TooMany));
 }
