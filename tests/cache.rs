@@ -377,6 +377,32 @@ fn an_attestation_is_trusted_and_a_discharge_is_part_of_the_key() {
     }
 }
 
+/// Whoever holds a token that lacks nothing but a fresh discharge is told where to get one.
+#[test]
+fn an_expired_discharge_can_be_renewed_and_an_expired_token_cannot() {
+    let pair = Pair::open();
+    let read = (Method::GET, "/apps/web".to_owned());
+    let until = |second| Caveat::ValidityWindow {
+        not_before: 0,
+        not_after: second,
+    };
+    let tokens = issue_with_discharge(&pair, &[until(START)]);
+    let ask = |tokens: Vec<Token>, now| pair.ask(Some(&header_of(tokens)), &read, now);
+    assert!(ask(tokens.clone(), START).contains("Ok(Permit"));
+    let answer = ask(tokens.clone(), START + 1);
+    assert!(
+        answer.contains("Unauthenticated(Undischarged([(\"https://third.test\", "),
+        "{answer}"
+    );
+    let parent = tokens[0].attenuate(&[until(START)], &Limits::DEFAULT);
+    let answer = ask(vec![parent.unwrap(), tokens[1].clone()], START + 1);
+    assert!(answer.contains("Unauthenticated(Expired)"), "{answer}");
+    // Past what the reference's clock can hold a window counts as closed.
+    let endless = issue(&pair, &[until(i64::MAX)]);
+    let answer = ask(vec![endless], START);
+    assert!(answer.contains("Unauthenticated(Expired)"), "{answer}");
+}
+
 /// A route that asks for no access still asks for a token that permits something.
 #[test]
 fn caveats_that_nothing_satisfies_deny_on_every_route() {
@@ -465,6 +491,28 @@ fn the_reason_of_a_denial_has_a_bound() {
         "{answer}"
     );
     assert!(answer.len() < 4_000, "{} bytes", answer.len());
+}
+
+#[test]
+fn a_denial_names_the_caveat_of_every_token() {
+    let pair = Pair::open();
+    let write = (Method::POST, "/apps/web".to_owned());
+    let read_only = Caveat::Action(Action::READ);
+    let org = Caveat::Organization {
+        id: 1,
+        mask: Action::ALL,
+    };
+    let mut tokens = issue_with_discharge(&pair, std::slice::from_ref(&read_only));
+    tokens.push(issue(&pair, &[org, read_only]));
+    let answer = pair.ask(Some(&header_of(tokens)), &write, START);
+    let (_, told) = answer.split_once("Some(\"").unwrap();
+    let (told, _) = told.split_once("\")").unwrap();
+    let places: Vec<_> = told
+        .split("; ")
+        .filter_map(|part| part.split_once(", Action").map(|(place, _)| place))
+        .collect();
+    let expected = ["token 2 (a discharge), caveat 2", "token 3, caveat 2"];
+    assert_eq!(places, expected, "{answer}");
 }
 
 #[test]

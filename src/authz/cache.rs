@@ -178,3 +178,6 @@ impl<T> Expiry<Key, Entry<T>> for Lifetime {
         Some(entry.lifetime)
     }
 }
+
+#[cfg(test)]
+mod tests;

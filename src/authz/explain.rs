@@ -168,3 +168,54 @@ const NO_ACCESS: &str = "this route takes a token that can permit something";
 
 /// Characters of a reason.
 const LONGEST: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::macaroon::Action;
+
+    #[test]
+    fn a_denial_says_what_it_would_take() {
+        let access = Access {
+            org: Some(2001),
+            app: Some(0),
+            app_feature: Some("images"),
+            feature: Some("wg"),
+            volume: Some("v1"),
+            machine: Some(""),
+            machine_feature: Some("metrics"),
+            mutation: Some("createApp"),
+            cluster: Some("primary"),
+            storage_object: Some("a\nb"),
+            ..Access::default()
+        };
+        for (what, wanted) in [
+            ("organization", "2001"),
+            ("app", "any"),
+            ("volume", r#""v1""#),
+            ("machine", "any"),
+            ("machine feature", r#""metrics""#),
+            ("feature", r#""wg""#),
+            ("app feature", r#""images""#),
+            ("cluster", r#""primary""#),
+            ("storage object", r#""a\nb""#),
+            ("mutation", r#""createApp""#),
+        ] {
+            let told = format!("it takes a token for {what} {wanted}");
+            assert_eq!(remedy(&access, Reason::Resource(what)), told);
+            let told = format!("it takes a token for {what} it");
+            assert_eq!(remedy(&Access::default(), Reason::Resource(what)), told);
+        }
+        // The words of a command may be secrets.
+        let command = [String::from("secret")];
+        let access = Access {
+            command: Some(&command),
+            ..access
+        };
+        let told = "it takes a token for that command";
+        assert_eq!(remedy(&access, Reason::Resource("command")), told);
+        let missing = Action::WRITE;
+        let told = "it takes a token that permits w here";
+        assert_eq!(remedy(&access, Reason::Action { missing }), told);
+    }
+}
