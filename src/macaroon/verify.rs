@@ -244,8 +244,9 @@ impl<'a> Verifier<'a> {
 
     /// Starts from a chain verified earlier, if `known` has one that begins with the token's nonce
     /// and was verified under the same key.
-    pub fn with_known(self, known: &'a dyn Fn(&Token) -> Option<Arc<KnownChain>>) -> Self {
-        Self { known, ..self }
+    pub fn with_known(mut self, known: &'a dyn Fn(&Token) -> Option<Arc<KnownChain>>) -> Self {
+        self.known = known;
+        self
     }
 
     /// Whether a token of a bundle is a permission token.

@@ -189,8 +189,8 @@ impl AccessTemplate {
         if self.org == Org::Owner && !named {
             return Err(TemplateError::NoOrg);
         }
+        // What goes with what; neither the action nor a mutation has a part in that.
         let sample = Access {
-            action: self.action,
             org: Some(1),
             app: self.app.as_ref().map(|_| 1),
             app_feature: self.app_feature.as_ref().map(Value::sample),
@@ -198,7 +198,6 @@ impl AccessTemplate {
             volume: self.volume.as_ref().map(Value::sample),
             machine: self.machine.as_ref().map(Value::sample),
             machine_feature: self.machine_feature.as_ref().map(Value::sample),
-            mutation: self.mutation.as_ref().map(Value::sample),
             cluster: self.cluster.as_ref().map(Value::sample),
             storage_object: self.storage_object.as_ref().map(Value::sample),
             command: self.command.as_ref().map(|_| [].as_slice()),
