@@ -516,6 +516,23 @@ fn a_denial_names_the_caveat_of_every_token() {
 }
 
 #[test]
+fn a_header_without_a_token_says_what_is_wrong_with_it() {
+    let pair = Pair::open();
+    let read = (Method::GET, "/apps/web".to_owned());
+    let tokens = issue_with_discharge(&pair, &[]);
+    let discharge = header_of(vec![tokens[1].clone()]);
+    for (header, told) in [
+        ("FlyV1 fm2_!", "it is not base64"),
+        ("FlyV1 gho_abc", "it does not begin with fm2_"),
+        (&discharge, "none of the tokens is a permission token"),
+    ] {
+        let answer = pair.ask(Some(header), &read, START);
+        let malformed = answer.contains("Unauthenticated(Malformed(");
+        assert!(malformed && answer.contains(told), "{header}: {answer}");
+    }
+}
+
+#[test]
 fn debug_output_of_an_authorizer_holds_no_credential() {
     let pair = Pair::open();
     let token = issue(
