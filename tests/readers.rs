@@ -1,5 +1,7 @@
 //! Whatever passes the gate, hyper and a reader that has nothing in common with it take for the
 //! same requests: the same number of them, with the same targets, lines, bodies and trailers.
+//!
+//! And so they do with whatever usher forwards, which is what was sent and what was permitted.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,11 +12,16 @@
 
 #[path = "readers/both.rs"]
 mod both;
+#[path = "readers/edge.rs"]
+mod edge;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use self::both::{check, hyper, kawa};
+use usher::config::Oddity;
+
+use self::both::{Read, check, hyper, kawa};
+use self::edge::Edge;
 
 /// Requests of all shapes, each with what it has for a body.
 const REQUESTS: [&str; 12] = [
@@ -67,6 +74,85 @@ fn what_they_do_not_agree_on_does_not_pass() {
         assert_ne!(hyper(bytes), kawa(bytes), "{shown}");
         let (_, fault) = check(bytes);
         assert!(fault.is_some(), "{shown}");
+    }
+}
+
+/// Method, target and body.
+type Forwarded = (&'static str, &'static str, &'static str);
+
+/// Requests to a usher at work, as they are sent and as they are forwarded, if they are. `@@`
+/// stands for a token for the app `web`.
+const REQUESTED: [(&str, Option<Forwarded>); 10] = [
+    (
+        "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+        Some(("GET", "/healthz", "")),
+    ),
+    (
+        "GET /v1/apps/web?metadata.a=%20 HTTP/1.1\r\nHost: a\r\nAuthorization: @@\r\nCookie: a=b; c=d\r\nAccept: */*\r\n\r\n",
+        Some(("GET", "/v1/apps/web?metadata.a=%20", "")),
+    ),
+    (
+        "HEAD http://a/v1/apps/web HTTP/1.1\r\nHost: a\r\nAuthorization: @@\r\nX-Usher-Org: 1\r\nTE: trailers\r\nConnection: te\r\n\r\n",
+        Some(("HEAD", "/v1/apps/web", "")),
+    ),
+    (
+        "POST /v1/apps/web/deploys HTTP/1.1\r\nHost: a\r\nAuthorization: @@\r\nContent-Length: 5\r\n\r\nhello",
+        Some(("POST", "/v1/apps/web/deploys", "hello")),
+    ),
+    (
+        "PUT /v1/apps/web/deploys HTTP/1.1\r\nHost: a\r\nAuthorization: @@\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n3\r\n0\r\n\r\n2\r\nab\r\n0\r\nX: 1\r\n\r\n",
+        Some(("PUT", "/v1/apps/web/deploys", "0\r\nab")),
+    ),
+    (
+        "POST /v1/apps/web/move HTTP/1.1\r\nHost: a\r\nAuthorization: @@\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{\"to\":\"web\"}",
+        Some(("POST", "/v1/apps/web/move", "{\"to\":\"web\"}")),
+    ),
+    (
+        "POST /v1/apps/web/move HTTP/1.1\r\nHost: a\r\nAuthorization: @@\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"to\":\"shop\"}",
+        None,
+    ),
+    (
+        "GET /v1/apps/shop HTTP/1.1\r\nHost: a\r\nAuthorization: @@\r\n\r\n",
+        None,
+    ),
+    ("GET /v1/apps/web HTTP/1.1\r\nHost: a\r\n\r\n", None),
+    (
+        "GET /v1/apps/web HTTP/1.1\r\nHost: a\r\nAuthorization: @@\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        Some(("GET", "/v1/apps/web", "")),
+    ),
+];
+
+#[test]
+fn what_is_permitted_is_forwarded_as_it_was_sent() {
+    let edge = Edge::start(Oddity::Refuse);
+    let shown = |read: &Option<Read>| {
+        let read = read.as_ref().expect("it is whole");
+        let body = String::from_utf8(read.body.clone()).unwrap();
+        (read.method.clone(), read.target.clone(), body)
+    };
+    let expected = |(method, target, body): (&str, &str, &str)| {
+        (method.to_owned(), target.to_owned(), body.to_owned())
+    };
+    for (bytes, forwarded) in REQUESTED {
+        let seen: Vec<_> = edge.check(bytes.as_bytes()).iter().map(shown).collect();
+        let forwarded: Vec<_> = forwarded.into_iter().map(expected).collect();
+        assert_eq!(seen, forwarded, "{bytes}");
+    }
+    let all: String = REQUESTED.iter().map(|(bytes, _)| *bytes).collect();
+    let seen: Vec<_> = edge.check(all.as_bytes()).iter().map(shown).collect();
+    let forwarded = REQUESTED.iter().filter_map(|(_, forwarded)| *forwarded);
+    assert_eq!(seen, forwarded.map(expected).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_breaks_off_is_complete_to_no_reader() {
+    let edge = Edge::start(Oddity::Refuse);
+    for (bytes, _) in REQUESTED.iter().filter(|(bytes, _)| bytes.starts_with('P')) {
+        let head = bytes.find("\r\n\r\n").unwrap() + 4;
+        for end in head..bytes.len() {
+            let seen = edge.check(&bytes.as_bytes()[..end]);
+            assert!(seen.iter().all(Option::is_none), "{seen:?}");
+        }
     }
 }
 
@@ -179,5 +265,31 @@ proptest! {
             change.apply(&mut bytes);
         }
         check(&bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_reaches_the_upstream_was_sent_and_permitted(
+        connections in prop::collection::vec(
+            (
+                prop::collection::vec(select(&REQUESTED[..]), 1..5),
+                prop::collection::vec(change(), 0..4),
+            ),
+            1..20,
+        ),
+        odd in select(vec![Oddity::Refuse, Oddity::Drop]),
+    ) {
+        let edge = Edge::start(odd);
+        for (requests, changes) in connections {
+            let requests = requests.iter().map(|(bytes, _)| *bytes);
+            let mut bytes = requests.collect::<String>().into_bytes();
+            for change in changes {
+                change.apply(&mut bytes);
+            }
+            edge.check(&bytes);
+        }
     }
 }

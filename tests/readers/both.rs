@@ -28,7 +28,11 @@ pub(crate) struct Read {
 }
 
 /// How much of a connection passes the gate when it comes in such pieces, and why no more.
-fn gated(limits: &ConnectionLimits, bytes: &[u8], piece: usize) -> (usize, Option<Refusal>, u64) {
+pub(crate) fn gated(
+    limits: &ConnectionLimits,
+    bytes: &[u8],
+    piece: usize,
+) -> (usize, Option<Refusal>, u64) {
     let mut gate = Gate::new(limits);
     let (mut from, mut to) = (0, 0);
     while to < bytes.len() {
@@ -57,12 +61,15 @@ pub(crate) fn hyper(bytes: &[u8]) -> (Vec<Read>, bool) {
                 let trailers = collected.trailers().map(lines).unwrap_or_default();
                 let mut lines = lines(&head.headers);
                 let line = take_host(&mut lines);
+                let cookies = lines.extract_if(.., |(name, _)| name == "cookie");
+                let cookies: Vec<_> = cookies.map(|(_, value)| value).collect();
+                lines.extend(crumbs(cookies.iter().flat_map(|c| c.split(|b| *b == b';'))));
                 let authority = head.uri.authority().map(ToString::to_string);
                 reading.borrow_mut().push(Read {
                     method: head.method.to_string(),
                     target: head.uri.to_string(),
                     host: authority.or(line),
-                    lines,
+                    lines: in_order(lines),
                     body: collected.to_bytes().to_vec(),
                     trailers,
                 });
@@ -96,6 +103,17 @@ fn lines(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
 fn in_order(mut lines: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
     lines.sort_by(|(one, _), (other, _)| one.cmp(other));
     lines
+}
+
+/// Cookies in the form that the other reader keeps them in: taken apart, without the spaces between
+/// them, and `=a` the same as `a`.
+fn crumbs<'c>(crumbs: impl Iterator<Item = &'c [u8]>) -> Option<(String, Vec<u8>)> {
+    let plain = crumbs.map(|crumb| {
+        let crumb = crumb.trim_ascii();
+        crumb.strip_prefix(b"=").unwrap_or(crumb)
+    });
+    let plain: Vec<&[u8]> = plain.collect();
+    (!plain.is_empty()).then(|| ("cookie".to_owned(), plain.join(&b"; "[..])))
 }
 
 fn take_host(lines: &mut Vec<(String, Vec<u8>)>) -> Option<String> {
@@ -158,6 +176,12 @@ fn read(request: &Kawa<SliceBuffer<'_>>) -> Option<Read> {
             Block::Header(_) | Block::StatusLine | Block::Cookies | Block::ChunkHeader(_) => {}
         }
     }
+    let jar = request.detached.jar.iter().map(|pair| {
+        let data = |store: &Store| store.data_opt(buffer).unwrap_or_default().to_vec();
+        [data(&pair.key), data(&pair.val)].join(&b'=')
+    });
+    let jar: Vec<_> = jar.collect();
+    lines.extend(crumbs(jar.iter().map(Vec::as_slice)));
     Some(Read {
         method: text(method)?,
         target: with_path(&text(uri)?),
