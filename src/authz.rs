@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::authority::{Authority, Snapshot};
 use crate::config::Config;
-use crate::directory::Directory;
+use crate::directory::{Directory, Unanswered};
 use crate::macaroon::Text;
 use crate::metrics::Metrics;
 use crate::policy::{AccessError, Asked, Body, Fields, Lookup, Rule};
@@ -270,14 +270,19 @@ impl Authorizer {
         route.is_some_and(|route| matches!(route.rule, Rule::GraphQl(_)))
     }
 
-    /// Has the directory ask about a name; the next decision knows the answer.
+    /// Has the directory ask about a name, for the bearer of a token; the next decision knows the
+    /// answer.
     ///
     /// # Errors
     ///
     /// When there is no answer in time: no answer is a denial, never a guess.
-    pub async fn resolve(&self, lookup: &Lookup) -> Result<(), Denial> {
-        let answer = self.directory.resolve(lookup).await;
-        answer.map_err(|_unanswered| Denial::Unavailable(NOT_ASKED))
+    pub async fn resolve(&self, lookup: &Lookup, token: Option<TokenRef>) -> Result<(), Denial> {
+        let token = token.map(|token| token.uuid);
+        let answer = self.directory.resolve(lookup, token).await;
+        answer.map_err(|why| match why == Unanswered::TooMany {
+            true => Denial::TokenBusy,
+            false => Denial::Unavailable(NOT_ASKED),
+        })
     }
 
     /// Whether decisions can be made. While the store cannot be read a revocation may have been

@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 use thiserror::Error;
+use uuid::Uuid;
 
 use self::lookups::Lookups;
 use crate::config;
@@ -57,15 +58,15 @@ impl Directory {
         }
     }
 
-    /// Asks about a name that is [unresolved](Found::Unresolved). Looking again then finds it, or
-    /// finds it absent.
+    /// Asks about a name that is [unresolved](Found::Unresolved), in the turn of a token if it is
+    /// for one. Looking again then finds it, or finds it absent.
     ///
     /// # Errors
     ///
     /// When there is no answer; the name is as unknown as before, and may be asked for again.
-    pub async fn resolve(&self, lookup: &Lookup) -> Result<(), Unanswered> {
+    pub async fn resolve(&self, lookup: &Lookup, token: Option<Uuid>) -> Result<(), Unanswered> {
         match &self.lookups {
-            Some(lookups) => lookups.resolve(lookup).await,
+            Some(lookups) => lookups.resolve(lookup, token).await,
             None => Err(Unanswered::Stopped),
         }
     }

@@ -32,6 +32,8 @@ pub enum Denial {
     NoTunnel,
     /// A host that no route has: 421.
     Misdirected,
+    /// Too many names are being looked up for this token: 429.
+    TokenBusy,
     /// The directory or the store cannot answer: 503.
     Unavailable(&'static str),
 }
@@ -88,6 +90,7 @@ impl Denial {
             | Self::NoRoute
             | Self::NoMethod(_)
             | Self::NoTunnel
+            | Self::TokenBusy
             | Self::Misdirected => None,
         }
     }

@@ -10,6 +10,7 @@
 mod asker;
 mod plan;
 mod server;
+mod turns;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use self::asker::Asker;
 use super::DirectoryError;
@@ -42,8 +44,13 @@ pub(super) struct Lookups {
 /// A name that somebody waits for.
 struct Question {
     lookup: Lookup,
-    answered: oneshot::Sender<Result<(), Unanswered>>,
+    /// The token that it is for, if it is for one.
+    token: Option<Uuid>,
+    answered: Answered,
 }
+
+/// Where somebody waits.
+type Answered = oneshot::Sender<Result<(), Unanswered>>;
 
 /// What is known for now.
 type Answers = Cache<Lookup, Answer>;
@@ -62,6 +69,9 @@ pub enum Unanswered {
     /// Too many names are waited for.
     #[error("too many names are being looked up")]
     Busy,
+    /// The token waits for as many names as one may.
+    #[error("the token has too many names looked up at once")]
+    TooMany,
     /// `directory.http.deadline` has passed.
     #[error("the answer did not come in time")]
     Late,
@@ -142,25 +152,31 @@ impl Lookups {
         }
     }
 
-    /// Waits until the name can be [found](Self::find).
-    pub(super) async fn resolve(&self, lookup: &Lookup) -> Result<(), Unanswered> {
-        let answer = self.ask(lookup)?;
+    /// Waits until the name can be [found](Self::find), in the turn of a token.
+    pub(super) async fn resolve(
+        &self,
+        lookup: &Lookup,
+        token: Option<Uuid>,
+    ) -> Result<(), Unanswered> {
+        let answer = self.ask(lookup, token)?;
         answer.await.unwrap_or(Err(Unanswered::Stopped))
     }
 
     /// The same where nothing else is to be done meanwhile.
     pub(super) fn resolve_blocking(&self, lookup: &Lookup) -> Result<(), Unanswered> {
-        let answer = self.ask(lookup)?;
+        let answer = self.ask(lookup, None)?;
         answer.blocking_recv().unwrap_or(Err(Unanswered::Stopped))
     }
 
     fn ask(
         &self,
         lookup: &Lookup,
+        token: Option<Uuid>,
     ) -> Result<oneshot::Receiver<Result<(), Unanswered>>, Unanswered> {
         let (answered, answer) = oneshot::channel();
         let question = Question {
             lookup: lookup.clone(),
+            token,
             answered,
         };
         let questions = self.questions.as_ref().ok_or(Unanswered::Stopped)?;
@@ -194,6 +210,7 @@ impl Unanswered {
     fn label(self) -> &'static str {
         match self {
             Self::Busy => "busy",
+            Self::TooMany => "too-many",
             Self::Late => "late",
             Self::Connect => "connect",
             Self::Broken => "broken",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::authz::{Authorizer, Decision, Denial, Head, Review, Waiting};
+use crate::authz::{Authorizer, Decision, Denial, Head, Review, TokenRef, Waiting};
 use crate::policy::{Body, Lookup};
 
 /// Asks for decisions.
@@ -54,9 +54,13 @@ impl Decider {
     }
 
     /// Has the directory ask about a name that the decision asked for.
-    pub(super) async fn resolve(&self, lookup: &Lookup) -> Result<(), Denial> {
+    pub(super) async fn resolve(
+        &self,
+        lookup: &Lookup,
+        token: Option<TokenRef>,
+    ) -> Result<(), Denial> {
         match self {
-            Self::Authorizer(authorizer) => authorizer.resolve(lookup).await,
+            Self::Authorizer(authorizer) => authorizer.resolve(lookup, token).await,
             #[cfg(test)]
             Self::Test(_) => Err(Denial::NoRoute),
         }

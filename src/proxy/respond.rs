@@ -159,7 +159,7 @@ impl Answer {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
@@ -277,6 +277,10 @@ impl From<Denial> for Answer {
                 "no tunnel leads to this host and port",
             ),
             Denial::Misdirected => Self::new(Code::Misdirected, "no route has this host"),
+            Denial::TokenBusy => Self::new(
+                Code::TokenBusy,
+                "as many names are being looked up for the token as may be for one",
+            ),
             Denial::Unavailable(why) => Self::new(Code::Unavailable, why),
         }
     }
@@ -445,6 +449,7 @@ fn grpc_status(status: StatusCode) -> u16 {
         StatusCode::FORBIDDEN => 7,
         StatusCode::NOT_FOUND | StatusCode::MISDIRECTED_REQUEST => 5,
         StatusCode::METHOD_NOT_ALLOWED => 12,
+        StatusCode::TOO_MANY_REQUESTS => 8,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
         StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => 4,
         status if status.is_client_error() => 3,

@@ -180,7 +180,7 @@ fn a_hundred_that_wait_for_one_name_cause_one_look_up() {
     };
     runtime.block_on(async {
         let mut all: Vec<_> = (0..MANY)
-            .map(|_| Box::pin(asking.directory.resolve(&lookup)))
+            .map(|_| Box::pin(asking.directory.resolve(&lookup, None)))
             .collect();
         // Every one of them has asked before there is an answer.
         for one in &mut all {

@@ -1,17 +1,17 @@
 //! The thread that asks: one look-up for a name at a time, so many at once, each in its time.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
 
 use super::plan::Plan;
-use super::{Answer, Answers, MAX_WAITING, Question, Unanswered};
+use super::turns::{Place, Turns};
+use super::{Answer, Answers, Question, Unanswered};
 use crate::config::HttpDirectory;
 use crate::directory::DirectoryError;
 use crate::metrics::Metrics;
@@ -23,14 +23,11 @@ pub(super) struct Asker {
     answers: Answers,
     ttl: Duration,
     deadline: Duration,
-    at_once: Semaphore,
+    at_once: usize,
     metrics: Arc<Metrics>,
     /// The last look-up failed; it is told once, not for every request.
     failing: AtomicBool,
 }
-
-/// Everybody who waits for one name.
-type Waiting = Vec<oneshot::Sender<Result<(), Unanswered>>>;
 
 impl Asker {
     pub(super) fn new(
@@ -43,7 +40,7 @@ impl Asker {
             answers,
             ttl: config.ttl,
             deadline: config.deadline,
-            at_once: Semaphore::new(config.concurrency),
+            at_once: config.concurrency,
             metrics,
             failing: AtomicBool::new(false),
         })
@@ -52,14 +49,14 @@ impl Asker {
     /// Answers questions until nobody can ask any more.
     pub(super) async fn run(self, mut questions: mpsc::Receiver<Question>) {
         let asker = Arc::new(self);
-        let mut waiting: HashMap<Lookup, Waiting> = HashMap::new();
+        let mut turns = Turns::new(asker.at_once);
         let mut asked: JoinSet<Result<(), Unanswered>> = JoinSet::new();
         let mut names: HashMap<Id, Lookup> = HashMap::new();
         loop {
             tokio::select! {
                 question = questions.recv() => {
                     let Some(question) = question else { return };
-                    asker.begin(question, &mut waiting, &mut asked, &mut names);
+                    asker.begin(question, &mut turns, &mut asked, &mut names);
                 }
                 Some(ended) = asked.join_next_with_id(), if !asked.is_empty() => {
                     let (id, outcome) = match ended {
@@ -68,7 +65,7 @@ impl Asker {
                         Err(error) => (error.id(), Err(Unanswered::Stopped)),
                     };
                     let name = names.remove(&id);
-                    let waiters = name.and_then(|name| waiting.remove(&name));
+                    let waiters = name.map(|name| turns.leave(&name));
                     for waiter in waiters.into_iter().flatten() {
                         // Whoever has gone needs no answer.
                         let _gone = waiter.send(outcome).is_err();
@@ -81,37 +78,41 @@ impl Asker {
     fn begin(
         self: &Arc<Self>,
         question: Question,
-        waiting: &mut HashMap<Lookup, Waiting>,
+        turns: &mut Turns,
         asked: &mut JoinSet<Result<(), Unanswered>>,
         names: &mut HashMap<Id, Lookup>,
     ) {
-        let Question { lookup, answered } = question;
-        let busy = waiting.len() >= MAX_WAITING;
-        let refused = match waiting.entry(lookup.clone()) {
-            Entry::Occupied(mut others) => {
-                others.get_mut().push(answered);
-                return;
-            }
-            // The question may have been on its way while another got the answer.
-            Entry::Vacant(_) if self.answers.contains_key(&lookup) => Ok(()),
-            Entry::Vacant(_) if busy => {
-                self.metrics.looked_up(Unanswered::Busy.label(), None);
-                Err(Unanswered::Busy)
-            }
-            Entry::Vacant(first) => {
-                first.insert(vec![answered]);
+        let Question {
+            lookup,
+            token,
+            answered,
+        } = question;
+        // The question may have been on its way while another got the answer.
+        if !turns.has(&lookup) && self.answers.contains_key(&lookup) {
+            let _gone = answered.send(Ok(())).is_err();
+            return;
+        }
+        match turns.enter(&lookup, token, answered) {
+            Place::Joined => {}
+            Place::New(turn) => {
                 let (asker, name) = (Arc::clone(self), lookup.clone());
-                let task = asked.spawn(async move { asker.look_up(&name).await });
+                let task = asked.spawn(async move { asker.look_up(&name, turn).await });
                 names.insert(task.id(), lookup);
-                return;
             }
-        };
-        let _gone = answered.send(refused).is_err();
+            Place::Refused(answered, why) => {
+                self.metrics.looked_up(why.label(), None);
+                let _gone = answered.send(Err(why)).is_err();
+            }
+        }
     }
 
-    async fn look_up(&self, lookup: &Lookup) -> Result<(), Unanswered> {
+    async fn look_up(
+        &self,
+        lookup: &Lookup,
+        turn: oneshot::Receiver<()>,
+    ) -> Result<(), Unanswered> {
         let began = Instant::now();
-        let outcome = timeout(self.deadline, self.ask(lookup)).await;
+        let outcome = timeout(self.deadline, self.ask(lookup, turn)).await;
         let outcome = outcome.unwrap_or(Err(Unanswered::Late));
         let label = match &outcome {
             Ok((Some(_), _)) => "found",
@@ -133,10 +134,14 @@ impl Asker {
     }
 
     /// Who owns it, if it exists, and when that was asked.
-    async fn ask(&self, lookup: &Lookup) -> Result<(Option<Owner>, Instant), Unanswered> {
+    async fn ask(
+        &self,
+        lookup: &Lookup,
+        turn: oneshot::Receiver<()>,
+    ) -> Result<(Option<Owner>, Instant), Unanswered> {
         let plan = self.plans.iter().find(|(kind, _)| *kind == lookup.kind);
         let (_, plan) = plan.ok_or(Unanswered::Stopped)?;
-        let _turn = self.at_once.acquire().await;
+        turn.await.map_err(|_| Unanswered::Stopped)?;
         let sent = Instant::now();
         let owner = plan.ask(&lookup.name).await?;
         Ok((owner, sent))

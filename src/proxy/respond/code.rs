@@ -40,6 +40,7 @@ pub enum Code {
     TargetTooLong,
     HeadTooLarge,
     HttpVersion,
+    TokenBusy,
     Unavailable,
     Busy,
     UpstreamUnavailable,
@@ -51,7 +52,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of a request's life.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::HttpVersion,
         Self::TunnelVersion,
         Self::HeadTooLarge,
@@ -76,6 +77,7 @@ impl Code {
         Self::BadField,
         Self::UnknownName,
         Self::Prohibited,
+        Self::TokenBusy,
         Self::Unavailable,
         Self::Busy,
         Self::BadHandshake,
@@ -177,6 +179,8 @@ impl Code {
                 "The request has more headers, or more bytes of them, than the limits allow."),
             Self::HttpVersion => ("http-version", StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP version not supported",
                 "usher speaks HTTP/1.1 and HTTP/2; HTTP/1.0 frames its bodies in ways that can be misread."),
+            Self::TokenBusy => ("token-busy", StatusCode::TOO_MANY_REQUESTS, "too many names at once",
+                "As many names are being looked up for this token as may be for one. Nothing was sent; repeat the request later."),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "cannot decide now",
                 "Something that the decision needs (the store, the directory) does not answer; usher does not guess. Repeat the request later."),
             Self::Busy => ("busy", StatusCode::SERVICE_UNAVAILABLE, "too much to judge at once",

@@ -82,7 +82,7 @@ impl Pending<'_> {
     pub(super) async fn decide(&mut self, first: Waiting) -> Result<Permit, Answer> {
         let mut waiting = first;
         for _ in 0..MAX_NEEDS {
-            if let Err(answer) = self.provide(&waiting.need).await {
+            if let Err(answer) = self.provide(&waiting).await {
                 return Err(self.refuse(&waiting, answer));
             }
             let request = &*self.request;
@@ -102,8 +102,8 @@ impl Pending<'_> {
         Err(self.refuse(&waiting, endless))
     }
 
-    async fn provide(&mut self, need: &Need) -> Result<(), Answer> {
-        match need {
+    async fn provide(&mut self, waiting: &Waiting) -> Result<(), Answer> {
+        match &waiting.need {
             Need::Body { route, limit } => {
                 let budget = &self.worker.shared.judged;
                 let mut share = budget.share();
@@ -126,7 +126,10 @@ impl Pending<'_> {
                 self.held.judged = Some(Judgeable { body, share, bytes });
                 Ok(())
             }
-            Need::Name(lookup) => Ok(self.worker.decider.resolve(lookup).await?),
+            Need::Name(lookup) => {
+                let resolving = self.worker.decider.resolve(lookup, waiting.token);
+                Ok(resolving.await?)
+            }
         }
     }
 

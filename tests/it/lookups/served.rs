@@ -199,6 +199,81 @@ fn requests_that_come_together_cause_one_look_up() {
 }
 
 #[test]
+fn who_makes_up_names_keeps_nobody_else_waiting() {
+    const MANY: usize = 70;
+    // As many as may wait for one token.
+    const WAIT: usize = 64;
+    let upstream = Recorder::ok();
+    let (go, going) = mpsc::channel::<()>();
+    let going = Mutex::new(going);
+    let platform = Platform::default()
+        .with("lift", 3004, 2004)
+        .with("crane", 3005, 2004);
+    let directory = Recorder::answering(move |request| {
+        let line = request.request_line();
+        if line.contains("/made-up-") {
+            // Until nobody holds them back any more.
+            let _held_back = going.lock().unwrap().recv_timeout(DEADLINE);
+        }
+        platform.answer(line)
+    });
+    let settings = "    ttl: 1m\n    deadline: 20s\n    concurrency: 4";
+    let usher = asking_world(&upstream, &directory, settings).start();
+    let busy = usher.credential(&Kind::Org { org: 2001 });
+    let other = usher.credential(&Kind::Org { org: 2004 });
+    let ask = |name: &str, credential: &str| {
+        let mut peer = usher.connect();
+        peer.send(format!(
+            "GET /v1/apps/{name} HTTP/1.1\r\nhost: usher.test\r\nauthorization: {credential}\r\n\r\n"
+        ));
+        peer
+    };
+    let counted = |outcome: &str| {
+        let start = format!("usher_directory_lookups_total{{outcome=\"{outcome}\"}} ");
+        let metrics = usher.metrics();
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&start));
+        count.map_or(0, |count| count.parse::<usize>().unwrap())
+    };
+    let mut peers = vec![ask("made-up-0", &busy)];
+    until("the look-up", || {
+        (!directory.requests().is_empty()).then_some(())
+    });
+    // The other one will need it as well.
+    peers.push(ask("crane", &busy));
+    peers.extend((2..MANY).map(|number| ask(&format!("made-up-{number}"), &busy)));
+    until("the last ones to be refused", || {
+        (counted("too-many") == MANY - WAIT).then_some(())
+    });
+    upstream.saw_nothing();
+
+    for name in ["lift", "crane"] {
+        assert_eq!(ask(name, &other).answer().status, 200, "{name}");
+    }
+    let made_up = |request: &Received| request.request_line().contains("/made-up-");
+    let asked = directory.requests();
+    assert_eq!(asked.iter().filter(|one| made_up(one)).count(), 1);
+
+    let seen = upstream.requests().len();
+    drop(go);
+    let mut refused = 0;
+    for peer in &mut peers {
+        let answer = peer.answer();
+        match answer.status {
+            429 => {
+                assert_eq!(answer.code(), "token-busy");
+                assert_eq!(answer.line("retry-after"), Some("1"));
+                refused += 1;
+            }
+            // Of somebody else, or of nobody.
+            status => assert!(matches!(status, 403 | 404), "{status}"),
+        }
+    }
+    assert_eq!(refused, MANY - WAIT);
+    assert_eq!(upstream.requests().len(), seen);
+    assert_eq!(ask("made-up-x", &busy).answer().status, 404);
+}
+
+#[test]
 fn the_command_line_asks_as_well() {
     let upstream = Recorder::ok();
     let platform = Platform::default().with("lift", 3004, 2004);
