@@ -47,7 +47,7 @@ fn only_what_never_reached_the_upstream_invites_a_repetition() {
         let repeated = matches!(code.status().as_u16(), 502 | 503);
         let unsent = matches!(
             code,
-            Code::Unavailable | Code::UpstreamUnavailable | Code::UpstreamConnect
+            Code::Unavailable | Code::Busy | Code::UpstreamUnavailable | Code::UpstreamConnect
         );
         assert_eq!(repeated, unsent, "{code:?}");
     }
