@@ -339,8 +339,14 @@ fn binary_messages_carry_the_bytes() {
     }
     tunnel.send(Message::Ping("?".into())).unwrap();
     assert_eq!(tunnel.read().unwrap(), Message::Pong("?".into()));
+    // A close frame is answered by one.
     tunnel.close(None).unwrap();
-    while tunnel.read().is_ok() {}
+    assert!(matches!(tunnel.read(), Ok(Message::Close(_))));
+    let end = tunnel.read();
+    assert!(
+        matches!(end, Err(tungstenite::Error::ConnectionClosed)),
+        "{end:?}"
+    );
     assert_eq!(upstream.bytes(), b"onetwo");
 }
 

@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use futures_util::{Sink, Stream};
+use futures_util::{Sink, SinkExt as _, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{self, Error};
 
 use super::{End, PARTING, Traffic};
 use crate::proxy::pulse::Downstream;
@@ -61,7 +62,14 @@ impl Messages {
             code: CloseCode::from(end.close_code()),
             reason: end.code().into(),
         };
-        match timeout(PARTING, self.client.close(Some(close))).await {
+        let told = async {
+            match self.client.close(Some(close)).await {
+                // The client was first; the answer to its close frame is still to be sent.
+                Err(Error::Protocol(ProtocolError::SendAfterClosing)) => self.client.flush().await,
+                told => told,
+            }
+        };
+        match timeout(PARTING, told).await {
             Ok(Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed)) => {}
             Ok(Err(error)) => tracing::debug!(%error, "no close frame could be sent"),
             Err(_elapsed) => tracing::debug!("no close frame could be sent in time"),
@@ -160,7 +168,7 @@ impl Traffic for Messages {
 fn fault(error: Error) -> End {
     match error {
         Error::Io(error) => End::Broken(error),
-        Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
             End::Broken(io::ErrorKind::UnexpectedEof.into())
         }
         Error::Capacity(_) => End::Protocol("it is longer than a mebibyte"),
