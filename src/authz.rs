@@ -12,6 +12,7 @@ mod denial;
 mod explain;
 mod lease;
 mod media;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use lease::{Lease, LeaseEnd, Review};
 use bearer::{Bearer, Candidate};
 use cache::VerificationCache;
 use decisive::{Decisive, Lacking};
+use watch::ClockWatch;
 
 /// Decides. Shared by all threads.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ pub struct Authorizer {
     directory: Arc<Directory>,
     location: Text,
     cache: VerificationCache,
+    clock: ClockWatch,
     metrics: Arc<Metrics>,
 }
 
@@ -211,6 +214,7 @@ impl Authorizer {
             directory,
             location,
             cache,
+            clock: ClockWatch::new(),
             metrics,
         }
     }
@@ -221,6 +225,7 @@ impl Authorizer {
     ///
     /// What the decision has to wait for. It is neither a permit nor a denial.
     pub fn authorize<'a>(&'a self, head: &Head<'a>, now: i64) -> Result<Decision<'a>, Waiting> {
+        self.watch_clock(now);
         let mut decision = Decision {
             route: None,
             accesses: SmallVec::new(),

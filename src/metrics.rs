@@ -36,6 +36,8 @@ pub struct Metrics {
     pub tls_failures: Counter,
     /// Connections that were cut at the end of a drain.
     pub drain_aborted: Counter,
+    /// Steps back of the wall clock.
+    pub clock_steps: Counter,
     refused: Family<Refused, Counter>,
     requests: Family<Request, Counter>,
     responses: Family<Response, Counter>,
@@ -61,6 +63,7 @@ impl Metrics {
             connections: Counter::default(),
             tls_failures: Counter::default(),
             drain_aborted: Counter::default(),
+            clock_steps: Counter::default(),
             refused: Family::default(),
             requests: Family::default(),
             responses: Family::default(),
@@ -133,6 +136,11 @@ impl Metrics {
             "tls_reloads",
             "Certificates that changed on disk, by outcome",
             self.tls_reloads.clone(),
+        );
+        to.register(
+            "clock_steps",
+            "Steps back of the wall clock by more than 30 seconds",
+            self.clock_steps.clone(),
         );
         to.register(
             "upstream_connections",

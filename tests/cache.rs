@@ -359,6 +359,55 @@ fn a_warm_cache_forgets_nothing_that_matters() {
 }
 
 #[test]
+fn a_clock_that_steps_back_empties_the_cache_and_is_told() {
+    let pair = Pair::open();
+    let request = (Method::GET, "/apps/web".to_owned());
+    let caveats = [
+        Caveat::Organization {
+            id: 1,
+            mask: Action::ALL,
+        },
+        // At all of these times.
+        Caveat::ValidityWindow {
+            not_before: START - 100,
+            not_after: START + 1_000,
+        },
+    ];
+    let good = header_of(vec![issue(&pair, &caveats)]);
+    let tell = |now: i64| {
+        let permitted = pair.ask(Some(&good), &request, now).contains("Ok(");
+        assert!(permitted, "{now}");
+        let mut text = String::new();
+        pair.metrics.write(&mut text).unwrap();
+        let told = text
+            .lines()
+            .find_map(|line| line.strip_prefix("usher_clock_steps_total "));
+        (pair.metrics.cache_hits.get(), told.unwrap().to_owned())
+    };
+    let mut told = Vec::new();
+    for now in [0, 100, 70, 69, 69, 99, 900, 500] {
+        told.push(tell(START + now));
+    }
+    let told: Vec<_> = told.iter().map(|(hits, steps)| (*hits, &**steps)).collect();
+    assert_eq!(
+        told,
+        [
+            (0, "0"),
+            (1, "0"),
+            // 30 s are within what clocks are corrected by,
+            (2, "0"),
+            // and one more is not.
+            (2, "1"),
+            (3, "1"),
+            (4, "1"),
+            // Forwards nothing is forgotten: every window is looked at again anyway.
+            (5, "1"),
+            (5, "2"),
+        ]
+    );
+}
+
+#[test]
 fn an_attestation_is_trusted_and_a_discharge_is_part_of_the_key() {
     let pair = Pair::open();
     let read = (Method::GET, "/apps/web".to_owned());

@@ -138,6 +138,15 @@ impl VerificationCache {
         }
     }
 
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        if let Some(stores) = &self.stores {
+            stores.bearers.invalidate_all();
+            stores.failures.invalidate_all();
+            stores.chains.invalidate_all();
+        }
+    }
+
     /// At most the configured time, shortened by up to an eighth so that tokens verified together
     /// do not expire together; never past the moment the last token expires.
     fn lifetime(&self, bearer: &Bearer, now: i64) -> Duration {

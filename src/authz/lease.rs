@@ -151,6 +151,7 @@ impl Review {
 impl Authorizer {
     /// What leases are to be looked at with at `now`, in seconds of Unix time.
     pub fn review(&self, now: i64) -> Review {
+        self.watch_clock(now);
         Review {
             fresh: self.authority.fresh(Instant::now()),
             snapshot: self.authority.snapshot(),
