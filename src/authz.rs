@@ -12,6 +12,7 @@ mod denial;
 mod explain;
 mod lease;
 mod media;
+mod renew;
 mod watch;
 
 use std::fmt;
@@ -46,8 +47,8 @@ pub struct Authorizer {
     authority: Arc<Authority>,
     directory: Arc<Directory>,
     location: Text,
-    cache: VerificationCache,
-    clock: ClockWatch,
+    cache: Arc<VerificationCache>,
+    clock: Arc<ClockWatch>,
     metrics: Arc<Metrics>,
 }
 
@@ -207,14 +208,14 @@ impl Authorizer {
         metrics: Arc<Metrics>,
     ) -> Self {
         let location = authority.location().clone();
-        let cache = VerificationCache::new(&config.cache);
+        let cache = Arc::new(VerificationCache::new(&config.cache));
         Self {
             config,
             authority,
             directory,
             location,
             cache,
-            clock: ClockWatch::new(),
+            clock: Arc::new(ClockWatch::new()),
             metrics,
         }
     }

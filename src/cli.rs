@@ -28,7 +28,7 @@ use std::sync::Arc;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::authority::Authority;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Files};
 use crate::directory::Directory;
 
 pub use check::DocumentError;
@@ -481,13 +481,14 @@ pub fn serve(args: &ConfigFile, console: &mut Console<'_>) -> Result<(), CliErro
     serve::run(args, console)
 }
 
-/// The first half of `usher serve`: reads the configuration, prints its warnings, opens the
-/// authority and starts to follow its store.
+/// The first half of `usher serve`: reads the configuration, takes note of its files, prints its
+/// warnings, opens the authority and starts to follow its store.
 pub fn prepare(
     args: &ConfigFile,
+    files: &mut Files,
     console: &mut Console<'_>,
 ) -> Result<(Config, Authority), CliError> {
-    let (config, warnings) = config::load(&args.config)?;
+    let (config, warnings) = config::load_noting(&args.config, files)?;
     for warning in &warnings {
         console.note(warning)?;
     }

@@ -4,10 +4,12 @@
 //! its [`Problem`]s at once (`compile`). Nothing is read but the one file, and files of rules that
 //! it names: secrets and certificates stay names until the process opens them.
 
+mod change;
 mod compile;
 mod describe;
 mod directory;
 mod file;
+mod files;
 mod network;
 mod owned;
 mod problem;
@@ -15,7 +17,6 @@ mod scalar;
 mod section;
 mod tls;
 
-use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::route::{Captures, Destination, Endpoint, HostPattern, RouteTable, Sha
 pub use describe::describe;
 pub use directory::{Directory, HttpDirectory, LookupTemplate, OwnerAt};
 pub(crate) use file::to_json as yaml_to_json;
+pub use files::{Content, Files};
 pub use network::Network;
 pub(crate) use owned::is_owned;
 pub use problem::{ConfigError, Problem};
@@ -36,18 +38,24 @@ pub use tls::{ClientCertificates, ListenerTls, TlsIdentity};
 
 /// Reads and compiles a file. The second part of the answer are warnings.
 pub fn load(path: &Path) -> Result<(Config, Vec<Problem>), ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    load_noting(path, &mut Files::default())
+}
+
+/// The same, and takes note of all files that were read, or that would have been. What was made of
+/// them may have to be made again when there is something else in them.
+pub fn load_noting(path: &Path, files: &mut Files) -> Result<(Config, Vec<Problem>), ConfigError> {
+    let text = files.read(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
     })?;
-    parse(&text, path)
+    compile::compile(&text, path, files)
 }
 
 /// Compiles the text of a configuration. Relative paths in it are relative to the folder of
 /// `path`, which also names it in problems. Files of rules that it names are read from there, and
 /// nothing else.
 pub fn parse(text: &str, path: &Path) -> Result<(Config, Vec<Problem>), ConfigError> {
-    compile::compile(text, path)
+    compile::compile(text, path, &mut Files::default())
 }
 
 /// Compiles a document of names with ids, in the words of the section `directory`; JSON will do,
@@ -104,7 +112,7 @@ pub struct Listener {
 }
 
 /// The authority whose tokens are accepted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     /// Permission tokens bear this location.
     pub location: String,
@@ -117,7 +125,7 @@ pub struct Authority {
 }
 
 /// A third party that discharges caveats.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThirdParty {
     /// Its location.
     pub location: String,
@@ -135,7 +143,7 @@ pub enum Secret {
 }
 
 /// A group of servers that serve the same thing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Unique name.
     pub name: String,
@@ -176,7 +184,7 @@ pub enum Protocol {
 }
 
 /// A header that usher sets towards an upstream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
     /// Name.
     pub header: http::HeaderName,
@@ -194,7 +202,7 @@ pub struct Signing {
 }
 
 /// One route, as far as it is not its pattern.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Route {
     /// Unique name; the label in metrics and logs.
     pub name: String,
@@ -217,7 +225,7 @@ pub struct Route {
 }
 
 /// A tunnel: bytes both ways between a client and a port.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
     /// What is expected to go through it.
     pub kind: TunnelKind,

@@ -38,6 +38,9 @@ pub struct Metrics {
     pub drain_aborted: Counter,
     /// Steps back of the wall clock.
     pub clock_steps: Counter,
+    /// 1 if the configuration on disk could not be put into use, and an older one is served.
+    pub config_stale: Gauge,
+    config_reloads: Family<Outcome, Counter>,
     refused: Family<Refused, Counter>,
     requests: Family<Request, Counter>,
     responses: Family<Response, Counter>,
@@ -64,6 +67,8 @@ impl Metrics {
             tls_failures: Counter::default(),
             drain_aborted: Counter::default(),
             clock_steps: Counter::default(),
+            config_stale: Gauge::default(),
+            config_reloads: Family::default(),
             refused: Family::default(),
             requests: Family::default(),
             responses: Family::default(),
@@ -136,6 +141,16 @@ impl Metrics {
             "tls_reloads",
             "Certificates that changed on disk, by outcome",
             self.tls_reloads.clone(),
+        );
+        to.register(
+            "config_reloads",
+            "Readings of the configuration while running, by outcome",
+            self.config_reloads.clone(),
+        );
+        to.register(
+            "config_stale",
+            "Whether the configuration on disk could not be put into use",
+            self.config_stale.clone(),
         );
         to.register(
             "clock_steps",
@@ -216,12 +231,13 @@ impl Metrics {
     }
 
     /// The handles of what looks after certificates; they show from then on.
-    pub fn tls_reloads(&self) -> TlsReloads {
-        let outcome = |outcome| self.tls_reloads.get_or_create_owned(&Outcome { outcome });
-        TlsReloads {
-            loaded: outcome("loaded"),
-            failed: outcome("failed"),
-        }
+    pub fn tls_reloads(&self) -> Reloads {
+        Reloads::of(&self.tls_reloads)
+    }
+
+    /// The handles of what looks after the configuration; they show from then on.
+    pub fn config_reloads(&self) -> Reloads {
+        Reloads::of(&self.config_reloads)
     }
 
     /// Counts a denial; `route` is empty where none matched.
@@ -284,13 +300,23 @@ impl Default for Metrics {
     }
 }
 
-/// Certificates that changed on disk, together with all that is loaded with them.
+/// Files that were read again.
 #[derive(Clone, Debug)]
-pub struct TlsReloads {
-    /// They are used for new connections.
+pub struct Reloads {
+    /// What is in them is in use.
     pub loaded: Counter,
-    /// They cannot be used; the old ones still are.
+    /// It cannot be used; the old still is.
     pub failed: Counter,
+}
+
+impl Reloads {
+    fn of(family: &Family<Outcome, Counter>) -> Self {
+        let outcome = |outcome| family.get_or_create_owned(&Outcome { outcome });
+        Self {
+            loaded: outcome("loaded"),
+            failed: outcome("failed"),
+        }
+    }
 }
 
 /// What requests of one route count.

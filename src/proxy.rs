@@ -30,8 +30,10 @@ mod meter;
 mod preface;
 mod pulse;
 mod record;
+mod reload;
 mod respond;
 mod service;
+mod setup;
 mod socket;
 mod tail;
 mod tenure;
@@ -45,38 +47,44 @@ mod worker;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use http::header::HeaderName;
 use thiserror::Error;
+use tokio::sync::watch;
 
 pub use gate::{Checked, Gate, Refusal};
 pub use respond::Code;
 
 use self::admission::Admission;
-use self::assertion::Signer;
-use self::budget::Budget;
 use self::decide::Decider;
+use self::reload::{Following, Watch};
+use self::setup::Setup;
 use self::tls::Reloader;
-use self::upstream::{Secrets, UpstreamPlan};
-use self::worker::{Bound, RouteEntry, Shared};
+use self::worker::{Bound, Shared};
 use crate::admin::{Admin, Readiness};
 use crate::authority::SecretError;
 use crate::authz::Authorizer;
-use crate::config::{Config, ConnectionLimits, Listener, Network, Timeouts, Upstream};
+use crate::config::{
+    Config, ConnectionLimits, Files, Listener, Network, Route, Timeouts, Upstream,
+};
 use crate::metrics::Metrics;
-use crate::peer::{self, PeerError};
+use crate::peer::PeerError;
+use crate::route::RouteSpec;
 use crate::shutdown::Shutdown;
 
 /// Everything bound and loaded; nothing can fail any more but the system itself.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
+    /// What is served by; all workers take over the next one.
+    setups: watch::Sender<Arc<Setup>>,
     workers: Vec<Vec<Bound>>,
     addresses: Vec<SocketAddr>,
     admin: Option<(TcpListener, SocketAddr)>,
-    reloader: Reloader,
+    watch: Watch,
 }
 
 impl Server {
@@ -91,31 +99,20 @@ impl Server {
         authorizer: Arc<Authorizer>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
-        let plan = Plan {
-            listeners: &config.listeners,
-            admin: config.admin,
-            upstreams: &config.upstreams,
-            routes: config
-                .routes
-                .iter()
-                .zip(config.table.routes())
-                .map(|(route, spec)| RoutePlan {
-                    name: &route.name,
-                    upstream: route.upstream,
-                    stream: route.stream,
-                    basic: route.basic,
-                    websocket: route.websocket,
-                    tunnel: route.tunnel.is_some(),
-                    connects: spec.methods.contains(&http::Method::CONNECT),
-                    reads: route.rule.headers().cloned().collect(),
-                })
-                .collect(),
-            limits: config.limits,
-            trusted_proxies: &config.trusted_proxies,
-            timeouts: config.timeouts,
-            threads: config.threads,
-        };
-        Self::bind(&plan, Decider::Authorizer(authorizer), metrics)
+        Self::bind(&Plan::of(config), Decider::Authorizer(authorizer), metrics)
+    }
+
+    /// Has the server follow the file at `path` that its configuration was read from, and all of
+    /// `files` with it: it reads them again when they change, and when it is told to
+    /// ([`Shutdown::reload`]).
+    #[must_use]
+    pub fn following(mut self, path: PathBuf, files: Files) -> Self {
+        let authorizer = self.setups.borrow().decider.authorizer();
+        self.watch.configuration = authorizer.map(|authorizer| {
+            let metrics = Arc::clone(&self.shared.metrics);
+            Following::new(path, files, authorizer, self.setups.clone(), metrics)
+        });
+        self
     }
 
     fn bind(plan: &Plan<'_>, decider: Decider, metrics: Arc<Metrics>) -> Result<Self, StartError> {
@@ -125,9 +122,9 @@ impl Server {
         };
         let mut workers: Vec<Vec<Bound>> = (0..threads).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
-        let mut reloader = Reloader::new(&metrics);
+        let mut certificates = Reloader::new(&metrics);
         for listener in plan.listeners {
-            let tls = reloader.listener(listener)?;
+            let tls = certificates.listener(listener)?;
             let bind = |source| StartError::Bind {
                 address: listener.address,
                 source,
@@ -142,39 +139,22 @@ impl Server {
             }
         }
         let admin = plan.admin.map(bind_admin).transpose()?;
+        let setup = Setup::first(plan, decider, &mut certificates, &metrics)?;
         let shared = Shared {
-            decider,
-            routes: routes(plan, &metrics),
-            upstreams: plan
-                .upstreams
-                .iter()
-                .map(|upstream| {
-                    let credential = upstream.credential.as_ref();
-                    let credential = credential.map(peer::credential).transpose()?;
-                    let sign = upstream.sign.as_ref();
-                    let signer = sign.map(|sign| Signer::new(sign, &upstream.name));
-                    let secrets = Secrets {
-                        credential,
-                        signer: signer.transpose()?,
-                    };
-                    let tls = reloader.upstream(upstream)?;
-                    UpstreamPlan::new(upstream, secrets, tls, &metrics)
-                })
-                .collect::<Result<_, StartError>>()?,
-            judged: Budget::new(plan.limits.judged_bodies, metrics.judged_body_bytes.clone()),
             metrics,
-            limits: plan.limits,
-            timeouts: plan.timeouts,
-            admission: Admission::new(&plan.limits),
-            trusted_proxies: plan.trusted_proxies.to_vec(),
+            admission: Admission::default(),
             process: getrandom::u64()?,
         };
         Ok(Self {
             shared: Arc::new(shared),
+            setups: watch::Sender::new(Arc::new(setup)),
             workers,
             addresses,
             admin,
-            reloader,
+            watch: Watch {
+                certificates,
+                configuration: None,
+            },
         })
     }
 
@@ -188,8 +168,8 @@ impl Server {
         self.admin.as_ref().map(|(_, address)| *address)
     }
 
-    /// Starts a thread for each worker, one for the admin listener, and one that looks after
-    /// certificates.
+    /// Starts a thread for each worker, one for the admin listener, and one that looks after what
+    /// changes on disk.
     ///
     /// # Errors
     ///
@@ -199,23 +179,23 @@ impl Server {
         let admin = match self.admin {
             Some((socket, _)) => {
                 let metrics = Arc::clone(&self.shared.metrics);
-                let decider = self.shared.decider.clone();
-                let readiness: Readiness = Arc::new(move || decider.ready());
+                let setups = self.setups.subscribe();
+                let readiness: Readiness = Arc::new(move || setups.borrow().decider.ready());
                 let admin = Admin::start(socket, metrics, readiness, shutdown.drain.clone());
                 Some(admin.map_err(StartError::Thread)?)
             }
             None => None,
         };
-        let reloader = self.reloader.start(shutdown.drain.clone());
-        let reloader = reloader.map_err(StartError::Thread)?;
+        let watch = self.watch.start(&shutdown).map_err(StartError::Thread)?;
         let mut workers = Vec::new();
         for (index, listeners) in (0..).zip(self.workers) {
             let (shared, steps) = (Arc::clone(&self.shared), shutdown.clone());
+            let setups = self.setups.subscribe();
             let run = move || {
                 // However this thread ends, the others end with it: the kernel would go on
                 // giving a part of the connections to nobody.
                 let _together = steps.drain.clone().drop_guard();
-                worker::run(shared, index, listeners, &steps)
+                worker::run(shared, setups, index, listeners, &steps)
             };
             let thread = thread::Builder::new()
                 .name(format!("usher-{index}"))
@@ -232,7 +212,7 @@ impl Server {
         Ok(Running {
             workers,
             admin,
-            reloader,
+            watch,
         })
     }
 
@@ -251,7 +231,7 @@ impl Server {
 pub struct Running {
     workers: Vec<JoinHandle<Result<usize, StartError>>>,
     admin: Option<Admin>,
-    reloader: Option<JoinHandle<()>>,
+    watch: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -270,7 +250,7 @@ impl Running {
                 Err(_panic) => outcome = Err(StartError::Stopped),
             }
         }
-        if self.reloader.is_some_and(|thread| thread.join().is_err()) {
+        if self.watch.is_some_and(|thread| thread.join().is_err()) {
             outcome = Err(StartError::Stopped);
         }
         tracing::info!(aborted, "drained");
@@ -305,29 +285,30 @@ struct RoutePlan<'a> {
     reads: Vec<HeaderName>,
 }
 
-fn routes(plan: &Plan<'_>, metrics: &Metrics) -> Vec<RouteEntry> {
-    let entry = |route: &RoutePlan<'_>| {
-        let name = Arc::from(route.name);
-        let credential = plan
-            .upstreams
-            .get(route.upstream)
-            .and_then(|u| u.credential.as_ref());
-        let reads = route.reads.iter().cloned();
-        RouteEntry {
-            metrics: metrics.route(&name),
-            name,
+impl<'a> Plan<'a> {
+    fn of(config: &'a Config) -> Self {
+        let routes = config.routes.iter().zip(config.table.routes());
+        let route = |(route, spec): (&'a Route, &RouteSpec)| RoutePlan {
+            name: &route.name,
             upstream: route.upstream,
             stream: route.stream,
             basic: route.basic,
             websocket: route.websocket,
-            tunnel: route.tunnel,
-            connects: route.connects,
-            late: reads
-                .chain(credential.map(|credential| credential.header.clone()))
-                .collect(),
+            tunnel: route.tunnel.is_some(),
+            connects: spec.methods.contains(&http::Method::CONNECT),
+            reads: route.rule.headers().cloned().collect(),
+        };
+        Self {
+            listeners: &config.listeners,
+            admin: config.admin,
+            upstreams: &config.upstreams,
+            routes: routes.map(route).collect(),
+            limits: config.limits,
+            trusted_proxies: &config.trusted_proxies,
+            timeouts: config.timeouts,
+            threads: config.threads,
         }
-    };
-    plan.routes.iter().map(entry).collect()
+    }
 }
 
 fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

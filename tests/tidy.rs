@@ -51,6 +51,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "route",
             "policy",
             "config",
+            "directory",
             "metrics",
             "authority",
             "authz",

@@ -35,6 +35,8 @@ pub enum LeaseEnd {
     Revoked,
     /// The store cannot be read, so that a revocation may have been missed.
     Unavailable,
+    /// The configuration has changed, and may not permit it any more.
+    Withdrawn,
 }
 
 /// What leases are looked at with: taken once, for all of them.
@@ -52,6 +54,7 @@ impl LeaseEnd {
             Self::Expired => "lease-expired",
             Self::Revoked => "lease-revoked",
             Self::Unavailable => "lease-unavailable",
+            Self::Withdrawn => "lease-withdrawn",
         }
     }
 
@@ -62,6 +65,9 @@ impl LeaseEnd {
             Self::Revoked => "the token was revoked while this was under way; ask for a new one",
             Self::Unavailable => {
                 "revocations cannot be read any more, so nothing stays permitted; try again later"
+            }
+            Self::Withdrawn => {
+                "the rules of this route changed while this was under way; try again"
             }
         }
     }

@@ -6,6 +6,7 @@ use super::log::log_to_stderr;
 use super::{CliError, ConfigFile, Console};
 use crate::authority::Authority;
 use crate::authz::Authorizer;
+use crate::config::Files;
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::proxy::Server;
@@ -25,13 +26,14 @@ pub(super) fn run(args: &ConfigFile, console: &mut Console<'_>) -> Result<(), Cl
     Ok(server.run(shutdown)?)
 }
 
-/// From a configuration file to a server that only has to be run, and the authority whose tokens
-/// it accepts.
+/// From a configuration file to a server that only has to be run, and that follows the file, and
+/// the authority whose tokens it accepts.
 pub(crate) fn open(
     args: &ConfigFile,
     console: &mut Console<'_>,
 ) -> Result<(Server, Arc<Authority>), CliError> {
-    let (config, authority) = super::prepare(args, console)?;
+    let mut files = Files::default();
+    let (config, authority) = super::prepare(args, &mut files, console)?;
     let (config, metrics) = (Arc::new(config), Arc::new(Metrics::new()));
     let authority = Arc::new(authority);
     let authorizer = Authorizer::new(
@@ -41,5 +43,5 @@ pub(crate) fn open(
         Arc::clone(&metrics),
     );
     let server = Server::open(&config, Arc::new(authorizer), metrics)?;
-    Ok((server, authority))
+    Ok((server.following(args.config.clone(), files), authority))
 }

@@ -12,6 +12,7 @@ mod tunnel;
 use std::path::{Path, PathBuf};
 
 use super::file::{Document, Node, NodeId, Value};
+use super::files::Files;
 use super::problem::{ConfigError, Fault, Problem};
 use super::scalar;
 use super::section::{Report, Section, all, items, read, text};
@@ -25,10 +26,15 @@ use super::{
 };
 use crate::route::HostPattern;
 
-/// Compiles the text of the file at `path`; the second part of the answer are warnings.
-pub(super) fn compile(text: &str, path: &Path) -> Result<(Config, Vec<Problem>), ConfigError> {
+/// Compiles the text of the file at `path`; the second part of the answer are warnings. Further
+/// files that are read are added to `files`.
+pub(super) fn compile(
+    text: &str,
+    path: &Path,
+    files: &mut Files,
+) -> Result<(Config, Vec<Problem>), ConfigError> {
     let base = path.parent().unwrap_or(Path::new(""));
-    read_document(text, path, |root, report| {
+    read_document(text, path, files, |root, report| {
         Compiler { base, report }.config(root)
     })
 }
@@ -40,13 +46,14 @@ pub(super) fn compile_names(
     others: &Others<'_>,
 ) -> Result<NameTable, ConfigError> {
     let read = |root: &Node, report: &mut Report| Some(names::document(root, others, report));
-    read_document(text, path, read).map(|(names, _warnings)| names)
+    read_document(text, path, &mut Files::default(), read).map(|(names, _warnings)| names)
 }
 
 /// Reads a text with `compile`; what that reports is located in the text.
 fn read_document<T>(
     text: &str,
     path: &Path,
+    files: &mut Files,
     compile: impl FnOnce(&Node, &mut Report) -> Option<T>,
 ) -> Result<(T, Vec<Problem>), ConfigError> {
     let document = Document::parse(text).map_err(|malformed| {
@@ -58,8 +65,12 @@ fn read_document<T>(
             hint: None,
         }])
     })?;
-    let mut report = Report::default();
+    let mut report = Report {
+        files: std::mem::take(files),
+        ..Report::default()
+    };
     let compiled = compile(document.root(), &mut report);
+    *files = report.files;
     let locate = |mut found: Vec<(NodeId, Fault)>| -> Vec<Problem> {
         found.sort_by_key(|(at, _)| *at);
         let more = found.split_off(found.len().min(MAX_PROBLEMS));

@@ -1,6 +1,7 @@
 //! Reading the tree: mappings with known keys, leaves with a type, every problem kept.
 
 use super::file::{Entry, Node, NodeId, Scalar, Value};
+use super::files::Files;
 use super::problem::{Fault, Problem, is_near};
 
 /// Problems found so far, by node.
@@ -10,6 +11,8 @@ pub(super) struct Report {
     pub(super) warnings: Vec<(NodeId, Fault)>,
     /// Errors of other files, which are located there.
     pub(super) elsewhere: Vec<Problem>,
+    /// Files that were read.
+    pub(super) files: Files,
 }
 
 impl Report {

@@ -20,7 +20,7 @@ pub use field::{Condition, Field, Fields, Fixed, Other, Place, QueryKeys, Source
 pub use template::{AccessTemplate, App, Org, Owned};
 
 /// What a route asks of the bearer.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Nothing: no credential is looked at.
     Public,

@@ -7,10 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::config::ConnectionLimits;
 
 /// Counts open connections of all workers. Asked once a connection, never once a request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Admission {
-    total: usize,
-    per_address: usize,
     open: Mutex<Open>,
 }
 
@@ -21,26 +19,18 @@ struct Open {
 }
 
 impl Admission {
-    pub(super) fn new(limits: &ConnectionLimits) -> Self {
-        Self {
-            total: limits.connections,
-            per_address: limits.connections_per_address,
-            open: Mutex::default(),
-        }
-    }
-
     /// Counts a connection in.
     ///
     /// # Errors
     ///
     /// The limit that it is over.
-    pub(super) fn enter(&self, ip: IpAddr) -> Result<(), &'static str> {
+    pub(super) fn enter(&self, ip: IpAddr, limits: &ConnectionLimits) -> Result<(), &'static str> {
         let mut open = self.open();
-        if open.total >= self.total {
+        if open.total >= limits.connections {
             return Err("total");
         }
         let count = open.by_address.entry(network(ip)).or_default();
-        if *count >= self.per_address {
+        if *count >= limits.connections_per_address {
             return Err("address");
         }
         *count += 1;
@@ -79,24 +69,24 @@ fn network(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn admission(total: usize, per_address: usize) -> Admission {
-        Admission {
-            total,
-            per_address,
-            open: Mutex::default(),
+    fn limits(total: usize, per_address: usize) -> ConnectionLimits {
+        ConnectionLimits {
+            connections: total,
+            connections_per_address: per_address,
+            ..ConnectionLimits::DEFAULT
         }
     }
 
     #[test]
     fn limits_are_inclusive_and_leaving_makes_room() {
-        let admission = admission(2, 1);
+        let (admission, limits) = (Admission::default(), limits(2, 1));
         let [a, b, c] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|ip| ip.parse().unwrap());
-        assert_eq!(admission.enter(a), Ok(()));
-        assert_eq!(admission.enter(a), Err("address"));
-        assert_eq!(admission.enter(b), Ok(()));
-        assert_eq!(admission.enter(c), Err("total"));
+        assert_eq!(admission.enter(a, &limits), Ok(()));
+        assert_eq!(admission.enter(a, &limits), Err("address"));
+        assert_eq!(admission.enter(b, &limits), Ok(()));
+        assert_eq!(admission.enter(c, &limits), Err("total"));
         admission.leave(a);
-        assert_eq!(admission.enter(c), Ok(()));
+        assert_eq!(admission.enter(c, &limits), Ok(()));
         admission.leave(b);
         admission.leave(c);
         assert!(admission.open().by_address.is_empty());
@@ -105,13 +95,22 @@ mod tests {
 
     #[test]
     fn one_network_counts_as_one_address() {
-        let admission = admission(10, 1);
-        assert_eq!(admission.enter("2001:db8::1".parse().unwrap()), Ok(()));
+        let (admission, limits) = (Admission::default(), limits(10, 1));
+        assert_eq!(
+            admission.enter("2001:db8::1".parse().unwrap(), &limits),
+            Ok(())
+        );
         let neighbour = "2001:db8::ffff:0:0:2".parse().unwrap();
-        assert_eq!(admission.enter(neighbour), Err("address"));
-        assert_eq!(admission.enter("2001:db8:0:1::1".parse().unwrap()), Ok(()));
-        assert_eq!(admission.enter("10.0.0.1".parse().unwrap()), Ok(()));
+        assert_eq!(admission.enter(neighbour, &limits), Err("address"));
+        assert_eq!(
+            admission.enter("2001:db8:0:1::1".parse().unwrap(), &limits),
+            Ok(())
+        );
+        assert_eq!(
+            admission.enter("10.0.0.1".parse().unwrap(), &limits),
+            Ok(())
+        );
         let mapped = "::ffff:10.0.0.1".parse().unwrap();
-        assert_eq!(admission.enter(mapped), Err("address"));
+        assert_eq!(admission.enter(mapped, &limits), Err("address"));
     }
 }

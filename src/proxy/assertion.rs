@@ -120,6 +120,15 @@ impl Signer {
     }
 }
 
+/// Whether they sign alike.
+impl PartialEq for Signer {
+    fn eq(&self, other: &Self) -> bool {
+        let of_nothing = other.keyed.clone().finalize().into_bytes();
+        (&self.header, &self.audience) == (&other.header, &other.audience)
+            && self.keyed.clone().verify(&of_nothing).is_ok()
+    }
+}
+
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Signer([redacted])")

@@ -19,7 +19,7 @@ use super::budget::{Full, Share};
 use super::deadline::Deadline;
 use super::headers;
 use super::http1::{Http1, Switched};
-use super::lease::{LeaseWatch, Leases};
+use super::lease::{LeaseWatch, Leases, Standing};
 use super::pulse::InFlight;
 use super::tail::Tail;
 use super::tenure::{Events, Tenure};
@@ -119,10 +119,14 @@ impl RequestBody {
     }
 
     /// Has the body, if there is one, end with the lease.
-    pub(super) fn end_with(&mut self, lease: Option<&Lease>, leases: &Rc<Leases>) {
-        self.lease = lease
-            .filter(|_| self.upload.is_some())
-            .map(|lease| leases.watch(lease.clone()));
+    pub(super) fn end_with(
+        &mut self,
+        leases: &Rc<Leases>,
+        lease: Option<&Lease>,
+        standing: Standing,
+    ) {
+        let upload = self.upload.as_ref();
+        self.lease = upload.map(|_| leases.watch(lease.cloned(), standing));
     }
 
     /// Takes in the whole body, up to `limit` bytes, and leaves an empty one. Trailers are

@@ -34,16 +34,18 @@ use super::tls;
 use super::tunnel::{self, Switch};
 use super::turn::{self, turn};
 use super::upstream::LocalExecutor;
-use super::worker::Worker;
-use crate::config::ConnectionLimits;
+use super::worker::Post;
+use crate::config::{ConnectionLimits, Network};
 
 /// What all requests of one connection have in common.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) worker: Rc<Worker>,
+    pub(super) post: Rc<Post>,
     pub(super) pulse: Rc<Pulse>,
     /// For `X-Forwarded-For` and `X-Forwarded-Proto`.
     pub(super) client: Client,
+    /// Whose word about the client counts on this connection.
+    pub(super) trusted: Arc<[Network]>,
     /// What the connection becomes after the response that is about to be written.
     switch: RefCell<Option<Box<Switch>>>,
 }
@@ -58,20 +60,23 @@ impl Connection {
 
 /// Serves a connection until it ends, from either side.
 pub(super) async fn serve(
-    worker: Rc<Worker>,
+    post: Rc<Post>,
     tcp: TcpStream,
     peer: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
 ) {
     let encrypted = tls.is_some();
-    let Some((socket, version, ahead)) = begin(&worker, tcp, tls).await else {
+    let Some((socket, version, ahead)) = begin(&post, tcp, tls).await else {
         return;
     };
     let pulse = Pulse::new(Instant::now());
+    let worker = post.worker();
+    let trusted = &worker.trusted_proxies;
     let connection = Rc::new(Connection {
-        worker: Rc::clone(&worker),
+        post: Rc::clone(&post),
         pulse: Rc::clone(&pulse),
-        client: Client::new(peer.ip(), encrypted, &worker.shared.trusted_proxies),
+        client: Client::new(peer.ip(), encrypted, trusted),
+        trusted: Arc::clone(trusted),
         switch: RefCell::default(),
     });
     let switching = Rc::clone(&connection);
@@ -83,7 +88,7 @@ pub(super) async fn serve(
         async move { Ok::<_, Infallible>(service::serve(connection, request, begun).await) }
     });
     let guard = match version {
-        Version::Http1 => Some(Guard::new(Rc::clone(&worker))),
+        Version::Http1 => Some(Guard::new(Rc::clone(&post))),
         Version::Http2 => None,
     };
     let mut downstream = Downstream::new(socket, ahead, guard, Rc::clone(&pulse));
@@ -94,17 +99,19 @@ pub(super) async fn serve(
     match version {
         Version::Http1 => {
             let mut http = worker.protocols.http1.serve_connection(io, service);
-            if drive(&worker, &pulse, Pin::new(&mut http)).await == End::Own {
+            drop(worker);
+            if drive(&post, &pulse, Pin::new(&mut http)).await == End::Own {
                 let parts = http.into_parts();
                 finish(&switching, parts.io.into_inner(), parts.read_buf).await;
             }
         }
         Version::Http2 => {
             let http = pin!(worker.protocols.http2.serve_connection(io, service));
-            drive(&worker, &pulse, http).await;
+            drop(worker);
+            drive(&post, &pulse, http).await;
             if let Some(excess) = pulse.excess() {
                 let limit = excess.limit();
-                worker.metrics.refused(limit);
+                post.shared.metrics.refused(limit);
                 tracing::info!(peer = %peer.ip(), limit, "connection over a limit closed");
             }
         }
@@ -115,17 +122,17 @@ pub(super) async fn serve(
 /// request.
 async fn finish(connection: &Connection, downstream: Downstream, read: Bytes) {
     let mut downstream = downstream;
-    let worker = &connection.worker;
+    let post = &connection.post;
     // Where hyper could not write all of the response, nobody can say what the client would read.
     let switch = connection.switch.take();
     if let Some(switch) = switch.filter(|_| !downstream.is_blocked()) {
-        tunnel::run(*switch, downstream, read, worker).await;
+        tunnel::run(*switch, downstream, read, post).await;
         return;
     }
     // hyper leaves a connection open on which a switch of protocols was once asked for; a second
     // shutdown of the others does nothing.
     let closed = poll_fn(|cx| Pin::new(&mut downstream).poll_shutdown(cx));
-    if let Ok(Err(error)) = timeout(worker.timeouts.idle, closed).await {
+    if let Ok(Err(error)) = timeout(post.worker().timeouts.idle, closed).await {
         tracing::debug!(%error, "connection ended");
     }
 }
@@ -133,14 +140,15 @@ async fn finish(connection: &Connection, downstream: Downstream, read: Bytes) {
 /// The TLS handshake, if any, and the HTTP version: that which ALPN settled, or, on cleartext,
 /// that which the client begins with.
 async fn begin(
-    worker: &Worker,
+    post: &Post,
     tcp: TcpStream,
     tls: Option<Arc<ServerConfig>>,
 ) -> Option<(Socket, Version, Ahead)> {
+    let timeouts = post.worker().timeouts;
     let Some(config) = tls else {
         let mut tcp = tcp;
-        let sniffed = timeout(worker.timeouts.request_head, preface::sniff(&mut tcp));
-        return match worker.drain.run_until_cancelled(sniffed).await? {
+        let sniffed = timeout(timeouts.request_head, preface::sniff(&mut tcp));
+        return match post.drain.run_until_cancelled(sniffed).await? {
             Ok(Ok((version, ahead))) => Some((Socket::Plain(tcp), version, ahead)),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "connection ended");
@@ -153,10 +161,10 @@ async fn begin(
         };
     };
     let accepted = timeout(
-        worker.timeouts.tls_handshake,
+        timeouts.tls_handshake,
         TlsAcceptor::from(config).accept(tcp),
     );
-    match worker.drain.run_until_cancelled(accepted).await? {
+    match post.drain.run_until_cancelled(accepted).await? {
         Ok(Ok(stream)) => {
             let version = match stream.get_ref().1.alpn_protocol() {
                 Some(name) if name == tls::H2 => Version::Http2,
@@ -166,12 +174,12 @@ async fn begin(
             Some((socket, version, Ahead::default()))
         }
         Ok(Err(error)) => {
-            worker.metrics.tls_failures.inc();
+            post.shared.metrics.tls_failures.inc();
             tracing::debug!(%error, "TLS handshake failed");
             None
         }
         Err(_elapsed) => {
-            worker.metrics.tls_failures.inc();
+            post.shared.metrics.tls_failures.inc();
             tracing::debug!("TLS handshake came too late");
             None
         }
@@ -188,8 +196,8 @@ enum End {
 }
 
 /// Polls a connection to its end, which may be asked for (drain), or forced (silence).
-async fn drive(worker: &Worker, pulse: &Pulse, mut http: Pin<&mut impl Graceful>) -> End {
-    let mut drained = pin!(worker.drain.cancelled());
+async fn drive(post: &Post, pulse: &Pulse, mut http: Pin<&mut impl Graceful>) -> End {
+    let mut drained = pin!(post.drain.cancelled());
     let mut watch = Deadline::default();
     let (mut registered, mut closing) = (false, false);
     let mut advance = |cx: &mut Context<'_>| {
@@ -198,7 +206,7 @@ async fn drive(worker: &Worker, pulse: &Pulse, mut http: Pin<&mut impl Graceful>
         }
         // The waker of a task never changes, so one registration is enough; afterwards the
         // cheap question will do.
-        let draining = !registered || worker.drain.is_cancelled();
+        let draining = !registered || post.drain.is_cancelled();
         if !closing && draining && drained.as_mut().poll(cx).is_ready() {
             closing = true;
             http.as_mut().finish();
@@ -208,7 +216,7 @@ async fn drive(worker: &Worker, pulse: &Pulse, mut http: Pin<&mut impl Graceful>
         }
         registered = true;
         loop {
-            let (due, lapse) = pulse.due(turn::now(), &worker.timeouts);
+            let (due, lapse) = post.timed(|timeouts| pulse.due(turn::now(), timeouts));
             if watch.poll(cx, due).is_pending() {
                 return Poll::Pending;
             }

@@ -18,6 +18,15 @@ pub(super) enum Decider {
 }
 
 impl Decider {
+    /// What decides, where that is more than a test.
+    pub(super) fn authorizer(&self) -> Option<Arc<Authorizer>> {
+        match self {
+            Self::Authorizer(authorizer) => Some(Arc::clone(authorizer)),
+            #[cfg(test)]
+            Self::Test(_) => None,
+        }
+    }
+
     pub(super) fn authorize<'a>(
         &'a self,
         head: &Head<'a>,

@@ -17,13 +17,14 @@ use super::decision::DecisionId;
 use super::headers::{self, Sieve};
 use super::http1::Switched;
 use super::respond::Answer;
+use super::setup::RouteEntry;
 use super::tail::Tail;
 use super::tenure::{Events, Tenure};
 use super::tunnel::{Speech, Switch};
 use super::turn;
 use super::upgrade::Wish;
 use super::upstream::{ConnectError, Upstream};
-use super::worker::{RouteEntry, Worker};
+use super::worker::Worker;
 use crate::authz::{Identity, LeaseEnd, Permit};
 use crate::clock;
 
@@ -75,17 +76,21 @@ pub(super) async fn forward(
     sieve: &mut Sieve,
     decision: &DecisionId,
     connection: &Connection,
+    worker: &Worker,
 ) -> Result<Response<UpstreamBody>, ForwardError> {
-    let worker = &connection.worker;
     let Some((route, upstream)) = destination(worker, &permit) else {
         return Err(ForwardError::NoneAlive);
     };
-    let tenure = Tenure::of(&permit, decision, worker);
+    let tenure = Some(Tenure::of(&permit, decision, worker));
     let mut request = request;
     let tail = Tail::of(request.version());
     let body = request.body_mut();
     body.refuse_trailers(&route.late);
-    body.end_with(permit.lease(), &worker.leases);
+    body.end_with(
+        &worker.leases,
+        permit.lease(),
+        worker.standing(permit.route()),
+    );
     let wish = match route.websocket {
         true => Wish::of(&request).map_err(ForwardError::Handshake)?,
         false => None,
@@ -95,6 +100,7 @@ pub(super) async fn forward(
         sieve,
         decision,
         connection,
+        worker,
         upstream,
         tenure: tenure.as_ref(),
         wish: wish.as_ref(),
@@ -167,6 +173,7 @@ struct Exchange<'a> {
     sieve: &'a mut Sieve,
     decision: &'a DecisionId,
     connection: &'a Connection,
+    worker: &'a Worker,
     upstream: &'a Upstream,
     tenure: Option<&'a Tenure>,
     wish: Option<&'a Wish>,
@@ -183,6 +190,7 @@ impl Exchange<'_> {
             sieve,
             decision,
             connection,
+            worker,
             upstream,
             tenure,
             wish,
@@ -190,7 +198,7 @@ impl Exchange<'_> {
         let mut request = request;
         let version = request.version();
         let upload = request.body().upload();
-        let trusted = &connection.worker.shared.trusted_proxies;
+        let trusted = &connection.trusted;
         let (address, scheme) = connection.client.of(request.headers(), trusted);
         let line = sieve.apply(request.headers_mut());
         // The host that the client asked for, which has been judged to be one.
@@ -220,7 +228,7 @@ impl Exchange<'_> {
         {
             request.headers_mut().insert(ASSERTION, assertion);
         }
-        let timeouts = &connection.worker.timeouts;
+        let timeouts = &worker.timeouts;
         let sending = upstream.send(request, wish.is_some(), timeouts, tenure);
         let (mut response, link) = sending.await?;
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;

@@ -10,12 +10,12 @@ use tokio::io::{AsyncWrite, ReadBuf};
 use super::gate::{Checked, Gate, Refusal};
 use super::pulse::{self, Pulse};
 use super::respond::Answer;
-use super::worker::Worker;
+use super::worker::Post;
 
 /// Stands between the socket of one HTTP/1.1 connection and its reader.
 #[derive(Debug)]
 pub(super) struct Guard {
-    worker: Rc<Worker>,
+    post: Rc<Post>,
     gate: Gate,
     /// Bytes that have come and were not handed on yet.
     kept: Vec<u8>,
@@ -38,10 +38,10 @@ enum End {
 }
 
 impl Guard {
-    pub(super) fn new(worker: Rc<Worker>) -> Self {
+    pub(super) fn new(post: Rc<Post>) -> Self {
         Self {
-            gate: Gate::new(&worker.limits),
-            worker,
+            gate: Gate::new(&post.worker().limits),
+            post,
             kept: Vec::new(),
             passed: 0,
             end: End::Open,
@@ -162,7 +162,7 @@ impl Guard {
         self.kept.truncate(self.passed);
         let code = refusal.code();
         let reason = refusal.to_string();
-        let worker = &self.worker;
+        let worker = self.post.worker();
         worker.metrics.denied(&worker.no_route, code.as_str());
         if self.gate.is_in_body() {
             tracing::info!(code = code.as_str(), reason, "request body refused");

@@ -3,10 +3,12 @@
 //! A request that is answered at once enters its lease and takes it out again: a place in a
 //! table, no timer and no task. One task for the whole thread looks at the table every
 //! [`TICK`], and at the leases in it only when one of them can have ended: a second has passed
-//! that is the last of one, or the store has changed, or can no longer be read.
+//! that is the last of one, or the store has changed, or can no longer be read. Other rules end at
+//! once what was permitted by rules that do not stand any more.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -16,11 +18,13 @@ use super::decide::Decider;
 use super::pulse::Reader;
 use crate::authz::{Lease, LeaseEnd, Review};
 use crate::clock;
+use crate::metrics::Metrics;
 
 /// The leases of one thread.
 #[derive(Debug)]
 pub(super) struct Leases {
-    decider: Decider,
+    decider: RefCell<Decider>,
+    metrics: Arc<Metrics>,
     table: RefCell<Table>,
 }
 
@@ -40,10 +44,23 @@ enum Place {
     /// Taken by nobody; the next of the free places.
     Free(Option<usize>),
     /// Lasts; with whom to tell of its end.
-    Lasting(Lease, Told),
+    Lasting(Held, Told),
     /// Has ended, and its watch has not been dropped yet.
     Ended(LeaseEnd),
 }
+
+/// What something goes on under.
+#[derive(Debug)]
+struct Held {
+    /// `None` on a public route.
+    lease: Option<Lease>,
+    standing: Standing,
+}
+
+/// Whether the rules of a route stand. All its requests on one thread share it, from one reload to
+/// the next, for as long as nothing changes for them.
+#[derive(Clone, Debug)]
+pub(super) struct Standing(Rc<Cell<bool>>);
 
 /// Who is told of the end of a lease.
 #[derive(Debug, Default)]
@@ -62,9 +79,10 @@ pub(super) struct LeaseWatch {
 }
 
 impl Leases {
-    pub(super) fn new(decider: Decider) -> Rc<Self> {
+    pub(super) fn new(decider: Decider, metrics: Arc<Metrics>) -> Rc<Self> {
         Rc::new(Self {
-            decider,
+            decider: RefCell::new(decider),
+            metrics,
             table: RefCell::new(Table {
                 places: Vec::new(),
                 free: None,
@@ -76,25 +94,36 @@ impl Leases {
 
     /// Enters a lease. What was withdrawn between the decision and the last look is noticed here;
     /// a window that has closed since, at the next.
-    pub(super) fn watch(self: &Rc<Self>, lease: Lease) -> LeaseWatch {
+    pub(super) fn watch(self: &Rc<Self>, lease: Option<Lease>, standing: Standing) -> LeaseWatch {
+        let held = Held { lease, standing };
         let stood = match &self.table.borrow().last {
-            None => Ok(()),
-            Some(last) => lease.stands(last),
+            None => held.standing.check(),
+            Some(last) => held.stands(last),
         };
         // The decision may be younger than the last look, and rest on a key that came between.
-        let stands = stood.or_else(|_| match self.decider.review(clock::unix_now()) {
-            None => Ok(()),
-            Some(now) => lease.stands(&now),
-        });
+        let stands = stood.or_else(
+            |end| match self.decider.borrow().review(clock::unix_now()) {
+                None => Err(end),
+                Some(now) => held.stands(&now),
+            },
+        );
         LeaseWatch {
-            place: self.table.borrow_mut().enter(lease, stands),
+            place: self.table.borrow_mut().enter(held, stands),
             leases: Rc::clone(self),
         }
     }
 
+    /// Looks at everything again, after other rules have come into use.
+    pub(super) fn decide_by(&self, decider: Decider) {
+        *self.decider.borrow_mut() = decider;
+        self.table.borrow_mut().last = None;
+        self.review(clock::unix_now());
+    }
+
     /// Looks for leases that have ended at `now`, and wakes whoever waits for them.
     fn review(&self, now: i64) {
-        if let Some(review) = self.decider.review(now) {
+        let review = self.decider.borrow().review(now);
+        if let Some(review) = review {
             // Told after the table is free again: a waker is code of somebody else.
             let told = self.table.borrow_mut().review(review);
             for Told { waker, reader } in told {
@@ -110,11 +139,11 @@ impl Leases {
 }
 
 impl Table {
-    fn enter(&mut self, lease: Lease, stands: Result<(), LeaseEnd>) -> usize {
+    fn enter(&mut self, held: Held, stands: Result<(), LeaseEnd>) -> usize {
         let place = match stands {
             Ok(()) => {
-                self.earliest = self.earliest.min(lease.not_after());
-                Place::Lasting(lease, Told::default())
+                self.earliest = self.earliest.min(held.not_after());
+                Place::Lasting(held, Told::default())
             }
             Err(end) => Place::Ended(end),
         };
@@ -144,11 +173,11 @@ impl Table {
         if changed || review.now() > self.earliest {
             self.earliest = i64::MAX;
             for place in &mut self.places {
-                let Place::Lasting(lease, told) = place else {
+                let Place::Lasting(held, told) = place else {
                     continue;
                 };
-                match lease.check(&review) {
-                    Ok(()) => self.earliest = self.earliest.min(lease.not_after()),
+                match held.check(&review) {
+                    Ok(()) => self.earliest = self.earliest.min(held.not_after()),
                     Err(end) => {
                         ended.push(std::mem::take(told));
                         *place = Place::Ended(end);
@@ -158,6 +187,47 @@ impl Table {
         }
         self.last = Some(review);
         ended
+    }
+}
+
+impl Held {
+    /// Whether it still lasts.
+    fn check(&self, review: &Review) -> Result<(), LeaseEnd> {
+        self.standing.check()?;
+        self.lease
+            .as_ref()
+            .map_or(Ok(()), |lease| lease.check(review))
+    }
+
+    /// Whether nothing of it has been withdrawn.
+    fn stands(&self, review: &Review) -> Result<(), LeaseEnd> {
+        self.standing.check()?;
+        self.lease
+            .as_ref()
+            .map_or(Ok(()), |lease| lease.stands(review))
+    }
+
+    fn not_after(&self) -> i64 {
+        self.lease.as_ref().map_or(i64::MAX, Lease::not_after)
+    }
+}
+
+impl Standing {
+    /// Of a route that came into use.
+    pub(super) fn new() -> Self {
+        Self(Rc::new(Cell::new(true)))
+    }
+
+    /// Ends what goes on under it, once the leases are looked at.
+    pub(super) fn withdraw(&self) {
+        self.0.set(false);
+    }
+
+    fn check(&self) -> Result<(), LeaseEnd> {
+        match self.0.get() {
+            true => Ok(()),
+            false => Err(LeaseEnd::Withdrawn),
+        }
     }
 }
 
@@ -185,6 +255,11 @@ impl LeaseWatch {
             Some(Place::Ended(end)) => Some(*end),
             Some(Place::Free(_)) | None => Some(LeaseEnd::Unavailable),
         }
+    }
+
+    /// Counts that a request of this route was ended.
+    pub(super) fn count(&self, route: &Arc<str>, end: LeaseEnd) {
+        self.leases.metrics.lease_ended(route, end.code());
     }
 
     /// Hurries this reader when the lease ends. A response is looked at between two parts, and a

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::connection;
 use super::tls::Current;
-use super::worker::{Shared, Worker};
+use super::worker::{Post, Shared};
 
 /// Binds one socket a worker to the same address; the kernel spreads connections over them.
 ///
@@ -48,23 +48,23 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
 /// Accepts until the drain begins. It only accepts: everything that can wait for a client is in
 /// the connection's own task.
 pub(super) async fn accept(
-    worker: Rc<Worker>,
+    post: Rc<Post>,
     listener: TcpListener,
     tls: Option<Current<ServerConfig>>,
 ) {
     let mut pause = FIRST_PAUSE;
-    while let Some(accepted) = worker.drain.run_until_cancelled(listener.accept()).await {
+    while let Some(accepted) = post.drain.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((tcp, peer)) => {
                 pause = FIRST_PAUSE;
-                admit(&worker, tcp, peer, tls.as_ref().map(Current::now));
+                admit(&post, tcp, peer, tls.as_ref().map(Current::now));
             }
             // The client went away while it waited; the listener is well.
             Err(error) if is_about_the_client(&error) => {}
             Err(error) => {
                 // Out of descriptors or memory: connections that end make room.
                 tracing::warn!(%error, ?pause, "cannot accept connections");
-                worker.drain.run_until_cancelled(sleep(pause)).await;
+                post.drain.run_until_cancelled(sleep(pause)).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
@@ -75,10 +75,10 @@ pub(super) async fn accept(
 ///
 /// Connections over a limit are closed rather than left waiting: the kernel has already given
 /// them to this worker, and another one with room could not take them over.
-fn admit(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, tls: Option<Arc<ServerConfig>>) {
-    let shared = &worker.shared;
-    if let Err(limit) = shared.admission.enter(peer.ip()) {
-        worker.metrics.refused(limit);
+fn admit(post: &Rc<Post>, tcp: TcpStream, peer: SocketAddr, tls: Option<Arc<ServerConfig>>) {
+    let shared = &post.shared;
+    if let Err(limit) = shared.admission.enter(peer.ip(), &post.worker().limits) {
+        shared.metrics.refused(limit);
         return;
     }
     let ticket = Ticket::new(Arc::clone(shared), peer.ip());
@@ -86,8 +86,8 @@ fn admit(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, tls: Option<Arc<
         tracing::debug!(%error, "connection closed");
         return;
     }
-    let task = connection::serve(Rc::clone(worker), tcp, peer, tls);
-    worker.connections.spawn_local(async move {
+    let task = connection::serve(Rc::clone(post), tcp, peer, tls);
+    post.connections.spawn_local(async move {
         let _until_the_end = ticket;
         task.await;
     });

@@ -376,6 +376,7 @@ impl From<&ForwardError> for Answer {
                     LeaseEnd::Expired => Code::LeaseExpired,
                     LeaseEnd::Revoked => Code::LeaseRevoked,
                     LeaseEnd::Unavailable => Code::LeaseUnavailable,
+                    LeaseEnd::Withdrawn => Code::LeaseWithdrawn,
                 };
                 Self::new(code, end.sentence()).closing()
             }

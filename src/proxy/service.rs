@@ -36,7 +36,8 @@ pub(super) async fn serve(
     let mut request = request;
     conceal(request.headers_mut());
     let in_flight = connection.pulse.begin();
-    let worker = &connection.worker;
+    // Whatever is put into use meanwhile, this request is judged and served by what is now.
+    let worker = &connection.post.worker();
     let decision = worker.ids.next();
     let mut caller = Caller::of(request.method(), request.headers());
     let version = request.version();
@@ -65,7 +66,7 @@ pub(super) async fn serve(
     };
     let answer = match verdict {
         Ok(permit) if worker.opens_tunnel(&permit) => {
-            match tunnel::open(permit, &request, &decision, &connection).await {
+            match tunnel::open(permit, &request, &decision, &connection, worker).await {
                 Ok(response) => {
                     let read_by = turn::now() + worker.timeouts.idle;
                     return response.map(|bytes| ResponseBody::own(bytes, read_by, in_flight));
@@ -75,7 +76,7 @@ pub(super) async fn serve(
         }
         Ok(permit) => {
             held.hand_over(&mut request);
-            match forward(permit, request, &mut sieve, &decision, &connection).await {
+            match forward(permit, request, &mut sieve, &decision, &connection, worker).await {
                 Ok(response) => {
                     return response.map(|body| ResponseBody::upstream(body, in_flight));
                 }

@@ -1,6 +1,6 @@
 //! A permitted request that goes on under its lease, and how its end is told.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -17,21 +17,20 @@ use crate::authz::{LeaseEnd, Permit};
 #[derive(Debug)]
 pub(super) struct Tenure {
     watch: LeaseWatch,
-    worker: Rc<Worker>,
-    route: usize,
+    route: Arc<str>,
     decision: DecisionId,
 }
 
 impl Tenure {
-    /// `None` for a permit without a lease, which nothing ends.
-    pub(super) fn of(permit: &Permit, decision: &DecisionId, worker: &Rc<Worker>) -> Option<Self> {
-        let lease = permit.lease()?;
-        Some(Self {
-            watch: worker.leases.watch(lease.clone()),
-            worker: Rc::clone(worker),
-            route: permit.route(),
+    /// A permit without a lease, of a public route, is ended by other rules alone.
+    pub(super) fn of(permit: &Permit, decision: &DecisionId, worker: &Worker) -> Self {
+        let (lease, route) = (permit.lease(), permit.route());
+        let name = worker.routes.get(route).map(|route| &route.name);
+        Self {
+            watch: worker.leases.watch(lease.cloned(), worker.standing(route)),
+            route: Arc::clone(name.unwrap_or(&worker.no_route)),
             decision: *decision,
-        })
+        }
     }
 
     /// Ready once the lease has ended.
@@ -51,12 +50,10 @@ impl Tenure {
 
     /// Writes the end down.
     pub(super) fn close(&self, end: LeaseEnd) {
-        let route = self.worker.routes.get(self.route);
-        let name = route.map_or(&self.worker.no_route, |route| &route.name);
-        self.worker.metrics.lease_ended(name, end.code());
+        self.watch.count(&self.route, end);
         tracing::info!(
             decision = self.decision.as_str(),
-            route = &**name,
+            route = &*self.route,
             code = end.code(),
             "lease ended"
         );

@@ -35,6 +35,11 @@ impl<T> Current<T> {
         Arc::ptr_eq(&self.0.load(), begun)
     }
 
+    /// Whether there is another clone.
+    fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     fn replace(&self, next: Arc<T>) {
         self.0.store(next);
     }

@@ -31,7 +31,7 @@ use super::pulse::Downstream;
 use super::socket::Socket;
 use super::tenure::Tenure;
 use super::turn::{self, turn};
-use super::worker::Worker;
+use super::worker::Post;
 use crate::authz::LeaseEnd;
 
 /// What a connection goes on as, once the response that says so is written.
@@ -109,7 +109,7 @@ impl End {
 
 /// Carries what a connection has become, to its end. `read` is what the client sent behind its
 /// request.
-pub(super) async fn run(switch: Switch, downstream: Downstream, read: Bytes, worker: &Worker) {
+pub(super) async fn run(switch: Switch, downstream: Downstream, read: Bytes, post: &Post) {
     let mut downstream = downstream;
     downstream.release();
     let Switch {
@@ -144,7 +144,7 @@ pub(super) async fn run(switch: Switch, downstream: Downstream, read: Bytes, wor
                 downstream,
                 upstream,
             };
-            let end = watch(&mut relay, tenure.as_ref(), worker).await;
+            let end = watch(&mut relay, tenure.as_ref(), post).await;
             log(&end, relay.up.bytes, relay.down.bytes);
             if !matches!(end, End::Done | End::Broken(_)) {
                 relay.part(&end).await;
@@ -153,7 +153,7 @@ pub(super) async fn run(switch: Switch, downstream: Downstream, read: Bytes, wor
         }
         Speech::Messages => {
             let mut messages = Messages::begin(downstream, &read, upstream).await;
-            let end = watch(&mut messages, tenure.as_ref(), worker).await;
+            let end = watch(&mut messages, tenure.as_ref(), post).await;
             log(&end, messages.sent, messages.received);
             messages.part(&end).await
         }
@@ -173,8 +173,8 @@ trait Traffic {
 }
 
 /// Lets the traffic go on until its end, or until there is a reason to end it.
-async fn watch(traffic: &mut impl Traffic, tenure: Option<&Tenure>, worker: &Worker) -> End {
-    let mut drained = std::pin::pin!(worker.drain.cancelled());
+async fn watch(traffic: &mut impl Traffic, tenure: Option<&Tenure>, post: &Post) -> End {
+    let mut drained = std::pin::pin!(post.drain.cancelled());
     let mut deadline = Deadline::default();
     let mut drain_by = None;
     let mut registered = false;
@@ -188,14 +188,16 @@ async fn watch(traffic: &mut impl Traffic, tenure: Option<&Tenure>, worker: &Wor
         }
         // The waker of a task never changes, so one registration is enough.
         if drain_by.is_none()
-            && (worker.drain.is_cancelled() || !registered)
+            && (post.drain.is_cancelled() || !registered)
             && drained.as_mut().poll(cx).is_ready()
         {
-            let allowed = worker.timeouts.drain.saturating_sub(PARTING);
+            let allowed = post
+                .timed(|timeouts| timeouts.drain)
+                .saturating_sub(PARTING);
             drain_by = Some(turn::now() + allowed);
         }
         registered = true;
-        let idle_by = traffic.moved() + worker.timeouts.stream_idle;
+        let idle_by = traffic.moved() + post.timed(|timeouts| timeouts.stream_idle);
         let due = drain_by.map_or(idle_by, |drain_by| idle_by.min(drain_by));
         deadline.poll(cx, due).map(|()| match due == idle_by {
             true => End::Idle,

@@ -35,6 +35,7 @@ use crate::metrics::{Metrics, UpstreamMetrics};
 /// An upstream as all workers see it: secrets read, roots loaded, names resolved to types.
 #[derive(Clone, Debug)]
 pub(super) struct UpstreamPlan {
+    made_of: config::Upstream,
     pub(super) name: Arc<str>,
     pub(super) secrets: Secrets,
     servers: Vec<ServerPlan>,
@@ -43,7 +44,7 @@ pub(super) struct UpstreamPlan {
 }
 
 /// What usher shows to an upstream in the head of a request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Secrets {
     pub(super) credential: Option<(HeaderName, HeaderValue)>,
     pub(super) signer: Option<Signer>,
@@ -76,7 +77,14 @@ impl UpstreamPlan {
             protocol: upstream.protocol,
             metrics: metrics.upstream(&name),
             name,
+            made_of: upstream.clone(),
         })
+    }
+
+    /// Whether these would make another one like it. What is in its certificate files is looked
+    /// after elsewhere.
+    pub(super) fn is_made_of(&self, upstream: &config::Upstream, secrets: &Secrets) -> bool {
+        self.made_of == *upstream && self.secrets == *secrets
     }
 }
 
@@ -158,7 +166,7 @@ impl ServerPlan {
 /// An upstream of one worker.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    pub(super) plan: UpstreamPlan,
+    pub(super) plan: Arc<UpstreamPlan>,
     servers: Vec<Rc<Server>>,
     turn: Cell<usize>,
 }
@@ -167,11 +175,11 @@ pub(super) struct Upstream {
 pub(super) type Carried = (Response<Incoming>, Link);
 
 impl Upstream {
-    pub(super) fn new(plan: UpstreamPlan, limits: &ConnectionLimits) -> Self {
+    pub(super) fn new(plan: Arc<UpstreamPlan>, limits: &ConnectionLimits) -> Self {
         let server = |plan: &ServerPlan| {
             Rc::new(Server {
                 plan: plan.clone(),
-                capacity: limits.idle_upstream,
+                capacity: Cell::new(limits.idle_upstream),
                 most: limits.upstream_connections,
                 open: Rc::default(),
                 idle: RefCell::default(),
@@ -329,6 +337,16 @@ impl Upstream {
         metrics.duration.observe(turn::now().duration_since(sent));
     }
 
+    /// Gets no requests any more: parked connections are closed, and so are those that are in use,
+    /// after that.
+    pub(super) fn retire(&self) {
+        for server in &self.servers {
+            server.capacity.set(0);
+            server.idle.borrow_mut().clear();
+            server.shared.borrow_mut().take();
+        }
+    }
+
     /// Closes parked connections that are too old or that the server has closed.
     pub(super) fn sweep(&self, now: Instant) {
         for server in &self.servers {
@@ -356,7 +374,8 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct Server {
     plan: ServerPlan,
-    capacity: usize,
+    /// How many connections may be parked.
+    capacity: Cell<usize>,
     /// How many HTTP/1.1 connections there may be, parked ones included.
     most: usize,
     /// Every one of them holds a reference.
@@ -375,7 +394,7 @@ impl Server {
         let mut connection = connection;
         let mut idle = self.idle.borrow_mut();
         let current = self.is_current(connection.begun());
-        if current && idle.len() < self.capacity && connection.rest() {
+        if current && idle.len() < self.capacity.get() && connection.rest() {
             idle.push((turn::now(), connection));
         }
     }

@@ -99,6 +99,40 @@ impl Pattern {
     pub fn captures(&self) -> &[Capture] {
         &self.captures
     }
+
+    /// Whether there could be a path of both, whatever the alphabets.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        let mut steps = (self.segments.iter(), other.segments.iter());
+        loop {
+            match (steps.0.next(), steps.1.next()) {
+                (None, None) => return true,
+                (None, Some(_)) | (Some(_), None) => return false,
+                (Some(Segment::Tail(_)), Some(_)) | (Some(_), Some(Segment::Tail(_))) => {
+                    return true;
+                }
+                (Some(one), Some(two)) if one.meets(two) => {}
+                (Some(_), Some(_)) => return false,
+            }
+        }
+    }
+}
+
+impl Segment {
+    fn meets(&self, other: &Self) -> bool {
+        match (self.texts(), other.texts()) {
+            (Some(texts), Some(others)) => texts.iter().any(|text| others.contains(text)),
+            (None, _) | (_, None) => true,
+        }
+    }
+
+    /// Everything that it can be; `None` if that has no end.
+    fn texts(&self) -> Option<&[Box<str>]> {
+        match self {
+            Self::Literal(text) => Some(std::slice::from_ref(text)),
+            Self::OneOf(texts) => Some(texts),
+            Self::Capture(_) | Self::Tail(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Pattern {

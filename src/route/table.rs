@@ -38,7 +38,7 @@ pub struct RouteTable {
 }
 
 /// Where one route answers; its index is its position in the list the table is built from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteSpec {
     /// At least one. A closed set: there is no default, and OPTIONS is a method like any other.
     pub methods: Vec<Method>,
@@ -46,6 +46,21 @@ pub struct RouteSpec {
     pub hosts: Vec<HostPattern>,
     /// The path.
     pub pattern: Pattern,
+}
+
+impl RouteSpec {
+    /// Whether a request could be both of this route and of the other, as far as method and path
+    /// tell. Alphabets and hosts are not looked at: it is about what could be, and a yes too many
+    /// does no harm.
+    pub fn meets(&self, other: &Self) -> bool {
+        // A HEAD request may be served as GET.
+        let like = |one: &Method, two: &Method| {
+            let as_get = |method: &Method| matches!(*method, Method::GET | Method::HEAD);
+            one == two || (as_get(one) && as_get(two))
+        };
+        let methods = |one| other.methods.iter().any(|two| like(one, two));
+        self.methods.iter().any(methods) && self.pattern.meets(&other.pattern)
+    }
 }
 
 /// The route of a request with what its path captured.

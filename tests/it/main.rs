@@ -33,6 +33,7 @@ mod mtls;
 mod observed;
 mod reference;
 mod refusals;
+mod reload;
 mod responses;
 mod secrets;
 mod shipper;

@@ -1,10 +1,10 @@
 //! The rules of a GraphQL schema, which have a file of their own.
 
-use std::fs;
 use std::path::Path;
 
 use super::access::{self, Site, pointer};
 use super::{Node, Report, Section, Value, read, read_document};
+use crate::config::files::Files;
 use crate::config::problem::{ConfigError, Fault};
 use crate::policy::{Asks, GraphQlRules, NamedRule, Root};
 
@@ -13,7 +13,7 @@ pub(super) fn rules(node: &Node, base: &Path, report: &mut Report) -> Option<Gra
     let section = Section::open(node, "an access by GraphQL", &["graphql"], &[], report)?;
     let node = section.need("graphql", report)?;
     let path = read(node, report, |name| Ok(base.join(name)))?;
-    let text = fs::read_to_string(&path).map_err(|error| {
+    let text = report.files.read(&path).map_err(|error| {
         let fault = Fault::new(format!("cannot read {}: {error}", path.display()));
         fault.hint("the path is relative to the folder of this file")
     });
@@ -22,7 +22,7 @@ pub(super) fn rules(node: &Node, base: &Path, report: &mut Report) -> Option<Gra
 }
 
 fn file(text: &str, path: &Path, report: &mut Report) -> Option<GraphQlRules> {
-    match read_document(text, path, root) {
+    match read_document(text, path, &mut Files::default(), root) {
         Ok((rules, _warnings)) => Some(rules),
         Err(ConfigError::Invalid(problems)) => {
             for problem in problems {

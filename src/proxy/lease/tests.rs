@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
@@ -13,7 +12,6 @@ use crate::authz::{Authorizer, Head};
 use crate::config;
 use crate::directory::Directory;
 use crate::macaroon::{Action, Bundle, Caveat, Token};
-use crate::metrics::Metrics;
 
 const NOW: i64 = 1_764_000_000;
 
@@ -45,10 +43,10 @@ impl Place {
             Arc::new(config),
             Arc::clone(&authority),
             Arc::new(directory),
-            metrics,
+            Arc::clone(&metrics),
         ));
         Self {
-            leases: Leases::new(Decider::Authorizer(Arc::clone(&authorizer))),
+            leases: Leases::new(Decider::Authorizer(Arc::clone(&authorizer)), metrics),
             authority,
             authorizer,
             _folder: folder,
@@ -102,7 +100,8 @@ impl Place {
     }
 
     fn watch(&self, last: i64) -> LeaseWatch {
-        self.leases.watch(self.lease(&self.token(last)))
+        self.leases
+            .watch(Some(self.lease(&self.token(last))), Standing::new())
     }
 
     fn revoke(&self, token: &Token) {
@@ -191,7 +190,11 @@ fn whoever_asked_last_is_woken() {
 fn a_revocation_ends_the_leases_of_its_token_alone() {
     let place = Place::new();
     let [revoked, kept] = [place.token(NOW + 60), place.token(NOW + 60)];
-    let [ends, lasts] = [&revoked, &kept].map(|token| place.leases.watch(place.lease(token)));
+    let [ends, lasts] = [&revoked, &kept].map(|token| {
+        place
+            .leases
+            .watch(Some(place.lease(token)), Standing::new())
+    });
     place.leases.review(NOW);
     let bell = Arc::<Bell>::default();
     assert!(bell.poll(&ends).is_pending());
@@ -209,7 +212,10 @@ fn a_revocation_between_decision_and_entry_is_not_missed() {
     place.revoke(&token);
     // The table has been looked at since, and nothing will change any more.
     place.leases.review(NOW);
-    assert_eq!(place.leases.watch(lease).ended(), Some(LeaseEnd::Revoked));
+    assert_eq!(
+        place.leases.watch(Some(lease), Standing::new()).ended(),
+        Some(LeaseEnd::Revoked)
+    );
 }
 
 #[test]
@@ -227,7 +233,9 @@ fn a_decision_may_rest_on_a_key_that_the_last_look_did_not_see() {
 fn a_key_that_is_retired_ends_the_leases_of_its_tokens() {
     let place = Place::new();
     let token = place.token(NOW + 60);
-    let old = place.leases.watch(place.lease(&token));
+    let old = place
+        .leases
+        .watch(Some(place.lease(&token)), Standing::new());
     place.authority.rotate(NOW).unwrap();
     let new = place.watch(NOW + 60);
     place.leases.review(NOW);
@@ -238,10 +246,37 @@ fn a_key_that_is_retired_ends_the_leases_of_its_tokens() {
 }
 
 #[test]
+fn rules_that_do_not_stand_end_what_they_permitted_and_nothing_else() {
+    let place = Place::new();
+    let [gone, stands] = [Standing::new(), Standing::new()];
+    let lease = || Some(place.lease(&place.token(NOW + 60)));
+    let watch = |lease, standing: &Standing| place.leases.watch(lease, standing.clone());
+    let ends = [watch(lease(), &gone), watch(None, &gone)];
+    let lasts = [watch(lease(), &stands), watch(None, &stands)];
+    place.leases.review(NOW);
+    let [bell, other] = [Arc::<Bell>::default(), Arc::<Bell>::default()];
+    assert!(ends.iter().all(|watch| bell.poll(watch).is_pending()));
+    assert!(lasts.iter().all(|watch| other.poll(watch).is_pending()));
+    gone.withdraw();
+    // What was judged before and comes only now.
+    assert_eq!(watch(lease(), &gone).ended(), Some(LeaseEnd::Withdrawn));
+    let decider = Decider::Authorizer(Arc::clone(&place.authorizer));
+    place.leases.decide_by(decider);
+    assert_eq!(
+        ends.map(|watch| watch.ended()),
+        [Some(LeaseEnd::Withdrawn); 2]
+    );
+    assert_eq!(bell.rung(), 2);
+    // By the clock of this machine the tokens may have ended; the public one has none.
+    assert_eq!(lasts[1].ended(), None);
+    assert_ne!(lasts[0].ended(), Some(LeaseEnd::Withdrawn));
+}
+
+#[test]
 fn places_are_taken_again() {
     let place = Place::new();
     let lease = place.lease(&place.token(NOW + 60));
-    let watch = |_| place.leases.watch(lease.clone());
+    let watch = |_| place.leases.watch(Some(lease.clone()), Standing::new());
     let mut held: Vec<_> = (0..8).map(watch).collect();
     assert_eq!(place.places(), 8);
     held.truncate(2);

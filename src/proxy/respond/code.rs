@@ -37,6 +37,7 @@ pub enum Code {
     LeaseExpired,
     LeaseRevoked,
     LeaseUnavailable,
+    LeaseWithdrawn,
     TargetTooLong,
     HeadTooLarge,
     HttpVersion,
@@ -52,7 +53,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of a request's life.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::HttpVersion,
         Self::TunnelVersion,
         Self::HeadTooLarge,
@@ -92,6 +93,7 @@ impl Code {
         Self::LeaseExpired,
         Self::LeaseRevoked,
         Self::LeaseUnavailable,
+        Self::LeaseWithdrawn,
     ];
 
     /// The name in answers, logs and metrics.
@@ -173,6 +175,8 @@ impl Code {
                 "The token was revoked while the request was under way. The upstream may have acted on it; ask for a new token."),
             Self::LeaseUnavailable => ("lease-unavailable", StatusCode::INTERNAL_SERVER_ERROR, "revocations unknown on the way",
                 "The store could not be read any more while the request was under way, so that usher let nothing go on. The upstream may have acted on it."),
+            Self::LeaseWithdrawn => ("lease-withdrawn", StatusCode::FORBIDDEN, "rules changed on the way",
+                "The configuration changed while the request was under way, and may not permit it any more. The upstream may have acted on it."),
             Self::TargetTooLong => ("target-too-long", StatusCode::URI_TOO_LONG, "target too long",
                 "Path and query are longer than limits.target_bytes."),
             Self::HeadTooLarge => ("head-too-large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head too large",

@@ -105,7 +105,7 @@ impl Pending<'_> {
     async fn provide(&mut self, waiting: &Waiting) -> Result<(), Answer> {
         match &waiting.need {
             Need::Body { route, limit } => {
-                let budget = &self.worker.shared.judged;
+                let budget = &self.worker.judged;
                 let mut share = budget.share();
                 let receive = self.request.body_mut().receive(*limit, &mut share);
                 let received = timeout(self.worker.timeouts.judged_body, receive).await;

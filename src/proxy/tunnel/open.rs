@@ -27,8 +27,8 @@ pub(in crate::proxy) async fn open<B>(
     request: &Request<B>,
     decision: &DecisionId,
     connection: &Connection,
+    worker: &Worker,
 ) -> Result<Response<Bytes>, ForwardError> {
-    let worker = &connection.worker;
     let Some((route, upstream)) = destination(worker, &permit) else {
         return Err(ForwardError::NoneAlive);
     };
@@ -39,7 +39,7 @@ pub(in crate::proxy) async fn open<B>(
             Some(wish.ok_or(ForwardError::NotWebSocket)?)
         }
     };
-    let tenure = Tenure::of(&permit, decision, worker);
+    let tenure = Some(Tenure::of(&permit, decision, worker));
     let dialled = match dial(permit.endpoints(), worker).await {
         Ok(tcp) => match tenure.as_ref().and_then(Tenure::ended) {
             None => Ok(tcp),

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use usher::authority::{Authority, Kind, Request, Window};
 use usher::authz::Authorizer;
 use usher::clock::unix_now;
-use usher::config;
+use usher::config::{self, Files};
 use usher::directory::Directory;
 use usher::macaroon::{Caveat, Token};
 use usher::metrics::Metrics;
@@ -21,6 +21,7 @@ use super::canary::{self, Place};
 use super::keys::hide_keys;
 use super::peer::{Answer, Peer};
 use super::tokens::{distinct, header, hide, hour};
+use super::until;
 
 /// A folder with a configuration and what it names.
 pub(crate) struct World {
@@ -118,13 +119,19 @@ impl World {
         }
     }
 
+    /// usher with this configuration; it follows the file that this is written to.
     pub(crate) fn start(self) -> Usher {
         static WATCHED: Once = Once::new();
         WATCHED.call_once(|| {
             usher::cli::log_to(|| canary::Lines(Place::Log), "trace", false);
             canary::watch_panics();
         });
-        let config = Arc::new(self.config());
+        let path = self.write();
+        let mut files = Files::default();
+        let (config, warnings) =
+            config::load_noting(&path, &mut files).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let config = Arc::new(config);
         let mut authority = self.authority();
         authority.follow().unwrap();
         let (authority, metrics) = (Arc::new(authority), Arc::new(Metrics::new()));
@@ -135,6 +142,7 @@ impl World {
             Arc::clone(&metrics),
         );
         let server = Server::open(&config, Arc::new(authorizer), Arc::clone(&metrics)).unwrap();
+        let server = server.following(path, files);
         let address = server.addresses()[0];
         let admin = server.admin_address().unwrap();
         let shutdown = Shutdown::default();
@@ -215,6 +223,40 @@ impl Usher {
         let answer = peer.answer();
         assert_eq!(answer.status, 200);
         answer.text().to_owned()
+    }
+
+    /// Replaces a piece of the configuration where it is written, and has it read again. Says
+    /// whether it was put into use; a worker may take a moment more to hear of it.
+    #[track_caller]
+    pub(crate) fn reload(&mut self, piece: impl Display, instead: impl Display) -> bool {
+        let read = |usher: &Self| {
+            ["loaded", "failed"].map(|outcome| {
+                let start = format!("usher_config_reloads_total{{outcome=\"{outcome}\"}} ");
+                let metrics = usher.metrics();
+                let mut lines = metrics.lines();
+                let count = lines.find_map(|line| line.strip_prefix(&start)).unwrap();
+                count.parse::<u64>().unwrap()
+            })
+        };
+        let before = read(self);
+        let world = self.world.take().unwrap().with(&piece.to_string(), instead);
+        world.write();
+        self.world = Some(world);
+        self.read_again();
+        let after = until("the configuration to be read", || {
+            Some(read(self)).filter(|after| *after != before)
+        });
+        after[0] > before[0]
+    }
+
+    /// Has the configuration read again, whatever there is now.
+    pub(crate) fn read_again(&self) {
+        self.shutdown.reload.notify_one();
+    }
+
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.world.as_ref().unwrap().folder()
     }
 
     /// Ends it in an orderly way, and starts another one in the same folder.

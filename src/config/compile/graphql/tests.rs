@@ -99,7 +99,7 @@ fn input() -> Json {
 fn rule() -> Rule {
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let mut report = Report::default();
-    let text = fs::read_to_string(base.join("graphql.yaml")).unwrap();
+    let text = std::fs::read_to_string(base.join("graphql.yaml")).unwrap();
     let rules = file(&text, &base.join("graphql.yaml"), &mut report);
     assert_eq!(report.elsewhere, []);
     Rule::GraphQl(rules.unwrap())
