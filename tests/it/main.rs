@@ -19,6 +19,7 @@ mod credentials;
 mod deploy;
 mod directory;
 mod failures;
+mod faults;
 mod fields;
 mod floods;
 mod forwarding;

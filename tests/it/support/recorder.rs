@@ -72,6 +72,15 @@ impl Recorder {
         Self::start(TcpListener::bind("127.0.0.1:0").unwrap(), None, script)
     }
 
+    /// The same, with a script for each connection.
+    pub(crate) fn script_at(
+        bound: Socket,
+        script: impl Fn(&mut Exchange) + Send + Sync + 'static,
+    ) -> Self {
+        bound.listen(128).unwrap();
+        Self::start(bound.into(), None, script)
+    }
+
     /// The same as [`answering`](Self::answering) inside TLS.
     pub(crate) fn secured(
         identity: &Identity,

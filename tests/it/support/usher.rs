@@ -254,6 +254,11 @@ impl Usher {
         self.shutdown.reload.notify_one();
     }
 
+    /// The same authority, as another process has it.
+    pub(crate) fn elsewhere(&self) -> Authority {
+        self.world.as_ref().unwrap().authority()
+    }
+
     /// Where its files are.
     pub(crate) fn folder(&self) -> &Path {
         self.world.as_ref().unwrap().folder()
