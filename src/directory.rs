@@ -201,6 +201,11 @@ impl Names for View<'_> {
         self.or_asked(known, LookupKind::App, name, app)
     }
 
+    /// Found in the tables only: nobody else is asked by number.
+    fn app_numbered(&self, id: u64) -> Found<AppIds> {
+        self.app_ids(id).into()
+    }
+
     fn machine(&self, id: &str) -> Found<AppIds> {
         self.part(NameTable::machine, LookupKind::Machine, id)
     }

@@ -114,6 +114,10 @@ impl Names for Asked {
         Found::Known(AppIds { app: 2, org: 1 })
     }
 
+    fn app_numbered(&self, _: u64) -> Found<AppIds> {
+        Found::Absent
+    }
+
     fn machine(&self, _: &str) -> Found<AppIds> {
         Found::Absent
     }

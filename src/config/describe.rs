@@ -86,6 +86,7 @@ fn access(template: &AccessTemplate) -> String {
     for (field, value) in template.values().filter(|(field, _)| *field != "org") {
         text += &match (&template.app, field) {
             (Some(App::OwnerOf(owned)), "app") => format!(" app={}", owner(owned)),
+            (Some(App::Numbered(_)), "app") => format!(" app=number({})", words(value)),
             _ if field == "cluster" && template.own_cluster => {
                 format!(" cluster={}|the token's", words(value))
             }

@@ -52,6 +52,23 @@ fn everything_is_found_by_its_name_its_alias_or_its_id() {
 }
 
 #[test]
+fn an_app_that_is_called_by_the_number_of_another_is_not_that_one() {
+    let directory = directory(
+        "orgs: [ { slug: acme, id: 1 }, { slug: beta, id: 2 } ]
+apps: [ { name: web, id: 7, org: acme }, { name: 7, id: 8, org: beta } ]",
+    );
+    let none = none();
+    let view = directory.view(&none);
+    let web = AppIds { app: 7, org: 1 };
+    let called = AppIds { app: 8, org: 2 };
+    assert_eq!(view.app("7"), Found::Known(called));
+    assert_eq!(view.app_numbered(7), Found::Known(web));
+    assert_eq!(view.app("8"), Found::Absent);
+    assert_eq!(view.app_numbered(8), Found::Known(called));
+    assert_eq!(view.app_numbered(9), Found::Absent);
+}
+
+#[test]
 fn what_is_of_another_kind_is_absent() {
     let directory = directory(ACME);
     let none = none();

@@ -11,6 +11,9 @@ pub trait Names {
     fn org(&self, slug: &str) -> Found<u64>;
     /// The ids of an app and of its organization, by name or alias.
     fn app(&self, name: &str) -> Found<AppIds>;
+    /// The ids of the app that has this one. Nothing is known by its name here: an app may be
+    /// called by the number of another.
+    fn app_numbered(&self, id: u64) -> Found<AppIds>;
     /// The app that a machine belongs to.
     fn machine(&self, id: &str) -> Found<AppIds>;
     /// The app that a volume belongs to.

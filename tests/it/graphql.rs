@@ -95,7 +95,7 @@ const REQUESTS: &[(&str, &str)] = &[
     ),
 ];
 
-fn start(upstream: &Recorder) -> Usher {
+fn world(upstream: &Recorder) -> World {
     let rules = include_str!("../../config/graphql.yaml");
     World::before(upstream.address)
         .file("graphql.yaml", rules)
@@ -104,7 +104,10 @@ fn start(upstream: &Recorder) -> Usher {
             "\nroutes:\n  - { name: graphql, method: POST, path: /graphql, \
              access: { graphql: graphql.yaml }, body_limit: 8KiB, upstream: machines }\n",
         )
-        .start()
+}
+
+fn start(upstream: &Recorder) -> Usher {
+    world(upstream).start()
 }
 
 fn credential(usher: &Usher, kind: &Kind) -> String {
@@ -359,4 +362,90 @@ fn the_media_type_is_the_one_that_was_asked_for() {
     assert_eq!(answer.status, 403);
     let media = answer.line("content-type");
     assert_eq!(media, Some("application/graphql-response+json"));
+}
+
+#[test]
+fn a_number_is_no_name_and_a_name_no_number() {
+    let upstream = Recorder::ok();
+    // Somebody else has called an app by the number of `web`.
+    let usher = world(&upstream)
+        .with(
+            "    - { name: shop, id: 3101, org: beta }",
+            "    - { name: shop, id: 3101, org: beta }\n    - { name: 3001, id: 3102, org: beta }",
+        )
+        .start();
+    let [web, called, beta] = [
+        Kind::Deploy {
+            org: 2001,
+            app: 3001,
+        },
+        Kind::Deploy {
+            org: 2002,
+            app: 3102,
+        },
+        Kind::Org { org: 2002 },
+    ]
+    .map(|kind| credential(&usher, &kind));
+    let missing = (404, "unknown-name");
+    let prohibited = (403, "prohibited");
+    for (token, document, expected) in [
+        (&called, r#"{app(internalId: "3001") {x}}"#, prohibited),
+        (&beta, r#"{app(internalId: "3001") {x}}"#, prohibited),
+        (&web, r#"{app(name: "3001") {x}}"#, prohibited),
+        (&web, r#"{app(id: "3001") {x}}"#, prohibited),
+        (&web, r#"{app(internalId: "3102") {x}}"#, prohibited),
+        // Whatever is named has to be permitted.
+        (
+            &web,
+            r#"{app(internalId: "3001", name: "shop") {x}}"#,
+            prohibited,
+        ),
+        (
+            &web,
+            r#"{app(internalId: "3001", id: "3001") {x}}"#,
+            prohibited,
+        ),
+        (
+            &called,
+            r#"{app(internalId: "3001", name: "3001") {x}}"#,
+            prohibited,
+        ),
+        // What only looks like its number.
+        (&web, r#"{app(internalId: "03001") {x}}"#, missing),
+        (&web, r#"{app(internalId: "0") {x}}"#, missing),
+        (&web, r#"{app(internalId: "web") {x}}"#, missing),
+        (
+            &web,
+            r#"{app(internalId: "3102") {addOns {nodes {id}}}}"#,
+            prohibited,
+        ),
+        (
+            &called,
+            r#"{app(internalId: "3001") {limitedAccessTokens {x}}}"#,
+            prohibited,
+        ),
+    ] {
+        let answer = post(&usher, token, &query(document), "");
+        upstream.saw_nothing();
+        assert_eq!((answer.status, &*code(&answer)), expected, "{document}");
+    }
+    for (token, document, app) in [
+        (&web, r#"{app(internalId: "3001") {x}}"#, "3001"),
+        (
+            &web,
+            r#"{app(internalId: "3001", name: "web") {x}}"#,
+            "3001",
+        ),
+        (&web, r#"{app(internalId: "", name: "web") {x}}"#, "3001"),
+        (&called, r#"{app(name: "3001") {x}}"#, "3102"),
+        (
+            &called,
+            r#"{app(internalId: "3102", id: "3001") {x}}"#,
+            "3102",
+        ),
+    ] {
+        let answer = post(&usher, token, &query(document), "");
+        assert_eq!(answer.status, 200, "{document}: {}", answer.text());
+        assert_eq!(upstream.last().line("x-usher-app"), Some(app), "{document}");
+    }
 }

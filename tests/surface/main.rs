@@ -244,6 +244,10 @@ impl Names for World {
         }
     }
 
+    fn app_numbered(&self, id: u64) -> Found<AppIds> {
+        (id == WEB.app).then_some(WEB).into()
+    }
+
     fn machine(&self, id: &str) -> Found<AppIds> {
         match id {
             "148e1aaa000001" => Found::Known(WEB),

@@ -339,7 +339,7 @@ fn org(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<Org> {
     }
 }
 
-/// A name like any value, or the owner of something that is named here.
+/// A name like any value, the number of an app, or the owner of something that is named here.
 fn app(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<App> {
     if let Yaml::Map(entries) = &node.value
         && entries.iter().any(|entry| entry.key == "owner")
@@ -347,6 +347,20 @@ fn app(node: &Node, site: &Site<'_>, report: &mut Report) -> Option<App> {
         let section = Section::open(node, "`app`", &["owner"], &[], report)?;
         let node = section.need("owner", report)?;
         return owned(node, site, report).map(App::OwnerOf);
+    }
+    if let Yaml::Map(entries) = &node.value
+        && entries.iter().any(|entry| entry.key == "number")
+    {
+        let section = Section::open(node, "`app`", &["number"], &[], report)?;
+        let node = section.need("number", report)?;
+        let number = value(node, site, report)?;
+        // It is no collection that a request can leave out.
+        if number.otherwise.is_some() {
+            let fault = Fault::new("the number of an app has no default");
+            report.error(node.id, fault);
+            return None;
+        }
+        return Some(App::Numbered(number));
     }
     value(node, site, report).map(App::Named)
 }

@@ -163,6 +163,13 @@ impl Names<'_> {
         };
         if self.add(&section, "name", "the app", &name, entry) {
             for (node, alias) in aliases {
+                // Whatever looks for a name would find it, and might mean an app of that name.
+                if alias.bytes().all(|byte| byte.is_ascii_digit()) {
+                    let fault = Fault::new(format!("`{alias}` is no name but a number"));
+                    let hint = "rules find an app by its `id` with `{ number: ... }`";
+                    self.report.error(node.id, fault.hint(hint));
+                    continue;
+                }
                 let entry = NameEntry::AppAlias {
                     alias: alias.as_str().into(),
                     app: id,

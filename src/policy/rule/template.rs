@@ -73,6 +73,8 @@ pub enum Org {
 pub enum App {
     /// A name, an alias or zero.
     Named(Value),
+    /// An id, as a decimal number.
+    Numbered(Value),
     /// The one that owns something.
     OwnerOf(Owned),
 }
@@ -112,7 +114,9 @@ impl AccessTemplate {
     /// Every field that is read from the request, with its name in the configuration.
     pub fn values(&self) -> impl Iterator<Item = (&'static str, &Value)> {
         let app = self.app.as_ref().map(|app| match app {
-            App::Named(value) | App::OwnerOf(Owned { of: value, .. }) => value,
+            App::Named(value) | App::Numbered(value) | App::OwnerOf(Owned { of: value, .. }) => {
+                value
+            }
         });
         let rest = [
             ("app", app),
@@ -183,7 +187,7 @@ impl AccessTemplate {
         }
         let named = match &self.app {
             Some(App::Named(value)) => !value.can_be_zero() && !self.element_can_be_zero(value),
-            Some(App::OwnerOf(_)) => true,
+            Some(App::Numbered(_) | App::OwnerOf(_)) => true,
             None => false,
         };
         if self.org == Org::Owner && !named {
@@ -275,6 +279,7 @@ impl AccessTemplate {
         let text = |value: &'a Option<Value>| value.as_ref().map(|v| v.read(fields)).transpose();
         let app = match &self.app {
             Some(App::Named(value)) => Some(app_or_zero(value.read(fields)?, names)?),
+            Some(App::Numbered(value)) => Some(Some(app_numbered(value.read(fields)?, names)?)),
             Some(App::OwnerOf(owned)) => Some(Some(owned.app(fields, names)?)),
             None => None,
         };
@@ -446,6 +451,14 @@ fn app_or_zero(name: &str, names: &impl Names) -> Result<Option<AppIds>, AccessE
         return Ok(None);
     }
     known(names.app(name), Noun::App).map(Some)
+}
+
+/// The app of a number in the one spelling that it has. 0 stands for collections and is none.
+fn app_numbered(text: &str, names: &impl Names) -> Result<AppIds, AccessError> {
+    let id = text.parse().ok().filter(|id: &u64| id.to_string() == text);
+    let id = id.filter(|id| *id != 0);
+    let found = id.map_or(Found::Absent, |id| names.app_numbered(id));
+    known(found, Noun::App)
 }
 
 fn org_of_slug(slug: &str, names: &impl Names) -> Result<u64, AccessError> {

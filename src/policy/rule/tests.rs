@@ -38,6 +38,10 @@ impl Names for World {
         }
     }
 
+    fn app_numbered(&self, id: u64) -> Found<AppIds> {
+        (id == WEB.app).then_some(WEB).into()
+    }
+
     fn machine(&self, id: &str) -> Found<AppIds> {
         match id {
             "m1" => Found::Known(WEB),

@@ -49,6 +49,11 @@ impl Names for World {
         one(&[("web", WEB), ("api", API), ("shop", SHOP)], name)
     }
 
+    fn app_numbered(&self, id: u64) -> Found<AppIds> {
+        let mut known = [WEB, API, SHOP].into_iter();
+        known.find(|ids| ids.app == id).into()
+    }
+
     fn machine(&self, id: &str) -> Found<AppIds> {
         one(&[("m1", WEB)], id)
     }

@@ -17,7 +17,7 @@ fn queries() -> Vec<(&'static str, Vec<&'static str>, Json)> {
             vec![
                 r#"{app(name: "web") {x}}"#,
                 r#"{app(id: "web") {x}}"#,
-                r#"{app(internalId: "web") {x}}"#,
+                r#"{app(internalId: "3001") {x}}"#,
             ],
             app.clone(),
         ),
