@@ -103,7 +103,8 @@ impl Edge {
     /// request, or `None` for one that broke off.
     pub(crate) fn check(&self, bytes: &[u8]) -> Vec<Option<Read>> {
         let bytes = replaced(bytes, CREDENTIAL.as_bytes(), self.credential.as_bytes());
-        let frames = bytes.starts_with(PREFACE);
+        // One that has only begun is nobody's yet.
+        let frames = bytes.starts_with(PREFACE) || PREFACE.starts_with(&bytes);
         let answers = if frames { 0 } else { self.answers(&bytes) };
         self.exchange(&bytes, answers);
         let taken = self.upstream.take();
