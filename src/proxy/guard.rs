@@ -11,6 +11,7 @@ use super::gate::{Checked, Gate, Refusal};
 use super::pulse::{self, Pulse};
 use super::respond::Answer;
 use super::worker::Post;
+use crate::clock;
 
 /// Stands between the socket of one HTTP/1.1 connection and its reader.
 #[derive(Debug)]
@@ -177,7 +178,8 @@ impl Guard {
             decision = id.as_str(),
             "request decided"
         );
-        let answer = Answer::new(code, reason).closing().into_bytes(&id);
+        let answer = Answer::new(code, reason).closing();
+        let answer = answer.into_bytes(&id, clock::unix_now());
         self.end = End::Ahead {
             answer,
             discarded: 0,

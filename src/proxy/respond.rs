@@ -3,10 +3,12 @@
 mod code;
 
 use std::borrow::Cow;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
+use httpdate::HttpDate;
 use serde::Serialize;
 
 pub use code::Code;
@@ -74,11 +76,14 @@ impl Answer {
         response
     }
 
-    /// The response to a request that never became one, as HTTP/1.1 writes it.
-    pub(super) fn into_bytes(self, decision: &DecisionId) -> Bytes {
+    /// The response to a request that never became one, as HTTP/1.1 writes it, at a time in
+    /// seconds since the Unix epoch. Others get their `Date` from hyper.
+    pub(super) fn into_bytes(self, decision: &DecisionId, now: i64) -> Bytes {
         let response = self.into_response(Caller::Http, decision);
         let (head, body) = response.into_parts();
-        let mut bytes = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+        let since = u64::try_from(now).unwrap_or(0).min(LAST_SECOND);
+        let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(since));
+        let mut bytes = format!("HTTP/1.1 {}\r\ndate: {date}\r\n", head.status).into_bytes();
         for (name, value) in &head.headers {
             bytes.extend_from_slice(name.as_str().as_bytes());
             bytes.extend_from_slice(b": ");
@@ -392,6 +397,9 @@ impl From<Full> for Answer {
         )
     }
 }
+
+/// Of the year 9999, the last one that a date has digits for.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 #[derive(Serialize)]
 struct Problem<'a> {

@@ -3,10 +3,12 @@
 //! Each attack is followed by a request that a smuggler would want to get through.
 
 use std::sync::mpsc;
+use std::time::UNIX_EPOCH;
 
 use usher::authority::Kind;
+use usher::clock::unix_now;
 
-use crate::support::{Identity, Peer, Recorder, World, until};
+use crate::support::{DEADLINE, Identity, Peer, Recorder, World, until};
 
 const DEPLOY: Kind = Kind::Deploy {
     org: 2001,
@@ -117,6 +119,11 @@ fn a_head_with_two_readings_reaches_nothing() {
             "{shown}"
         );
         assert_eq!(answer.line("connection"), Some("close"), "{shown}");
+        let date = answer.line("date").unwrap();
+        let told = httpdate::parse_http_date(date).unwrap();
+        let told = told.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = u64::try_from(unix_now()).unwrap();
+        assert!(now.abs_diff(told) < DEADLINE.as_secs(), "{shown}: {date}");
         assert_eq!(peer.rest(), b"", "{shown}: the connection goes on");
     }
 }
