@@ -225,11 +225,6 @@ impl Pointer {
         keys.split('/').all(plain).then(|| Self(text.into()))
     }
 
-    /// As written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Its keys, from the outermost.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.split('/').skip(1)

@@ -1,7 +1,5 @@
 //! Where a tunnel leads: `{machine_id}.vm.{app_name}.internal:22`.
 
-use std::fmt;
-
 use thiserror::Error;
 
 use super::host::HostPattern;
@@ -75,12 +73,6 @@ impl Destination {
         let values: Vec<_> = values.collect::<Option<_>>()?;
         let (host, port) = self.pattern.fill(&values)?;
         Some(Endpoint { host, port })
-    }
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tcp://{}", self.pattern)
     }
 }
 

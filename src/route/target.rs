@@ -193,27 +193,6 @@ pub enum TargetError {
     },
 }
 
-impl TargetError {
-    /// A stable word for the answer and for metrics.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Form => "target-form",
-            Self::EmptySegment { .. } => "empty-segment",
-            Self::DotSegment { .. } => "dot-segment",
-            Self::Backslash { .. } => "backslash",
-            Self::Semicolon { .. } => "semicolon",
-            Self::Fragment { .. } => "fragment",
-            Self::Byte { .. } => "target-byte",
-            Self::MalformedPercent { .. } => "malformed-percent",
-            Self::EncodedSlash { .. } => "encoded-slash",
-            Self::EncodedNul { .. } => "encoded-nul",
-            Self::DoubleEncoding { .. } => "double-encoding",
-            Self::EncodedPath { .. } => "encoded-path",
-            Self::QueryKey { .. } => "query-key",
-        }
-    }
-}
-
 /// Why a query key cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum QueryError {
