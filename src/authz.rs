@@ -556,3 +556,6 @@ const FORM_BODY: &str = "the route is judged by its query, which fields in the b
 const NOT_ASKED: &str = "the directory has not answered";
 
 const NOT_ASCII: &str = "the credential holds characters that no token has";
+
+#[cfg(test)]
+mod tests;

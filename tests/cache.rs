@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method, header};
 use proptest::prelude::*;
 use usher::authority::{Authority, Request, Revocation};
-use usher::authz::{Authorizer, Decision, Head};
+use usher::authz::{Authorizer, Decision, Head, Lease, LeaseEnd, Permit};
 use usher::config::{self, Config};
 use usher::directory::Directory;
 use usher::macaroon::{
@@ -53,6 +53,12 @@ routes:
     access: [ {{ action: r, app: "{{one}}" }}, {{ action: r, app: "{{two}}" }} ]
     upstream: up
   - {{ name: any, method: GET, path: /any, access: authenticated, upstream: up }}
+  - {{ name: owned, method: GET, path: "/orgs/{{org}}/apps/{{app}}", access: {{ action: r, org: "{{org}}", app: "{{app}}" }}, upstream: up }}
+  - name: own
+    method: GET
+    path: /clusters
+    access: {{ action: r, org: token, feature: litefs-cloud, cluster: {{ query: cluster, else: token }} }}
+    upstream: up
 cache: {cache}
 "#
     );
@@ -115,7 +121,9 @@ impl Pair {
                 reason,
                 verdict,
             } = decision;
-            format!("{route:?} {accesses:?} {token:?} {reason:?} {verdict:?}")
+            let lease = verdict.as_ref().ok().and_then(Permit::lease);
+            let until = lease.map(Lease::not_after);
+            format!("until {until:?}: {route:?} {accesses:?} {token:?} {reason:?} {verdict:?}")
         };
         let ask = |of: &Authorizer| seen(of.authorize(&head, now).unwrap());
         let cached = ask(&self.cached);
@@ -518,8 +526,22 @@ fn a_lease_ends_with_the_first_window_nested_ones_included() {
     };
     let header = header_of(vec![issue(&pair, &[org, window(60), nested])]);
     let read = (Method::GET, "/apps/web".to_owned());
-    let end = format!("Lease {{ not_after: {}, ", START + 30);
-    assert!(pair.ask(Some(&header), &read, START).contains(&end));
+    let end = format!("until Some({}): ", START + 30);
+    assert!(pair.ask(Some(&header), &read, START).starts_with(&end));
+    let mut headers = HeaderMap::new();
+    headers.insert(header::AUTHORIZATION, header.parse().unwrap());
+    let head = Head {
+        method: &read.0,
+        host: "usher.test",
+        target: &read.1,
+        headers: &headers,
+        basic: None,
+        body: None,
+    };
+    let permit = pair.plain.authorize(&head, START).unwrap().verdict.unwrap();
+    let check = |now| permit.lease().unwrap().check(&pair.plain.review(now));
+    assert_eq!(check(START + 30), Ok(()));
+    assert_eq!(check(START + 31), Err(LeaseEnd::Expired));
 }
 
 #[test]
@@ -576,8 +598,64 @@ fn a_header_without_a_token_says_what_is_wrong_with_it() {
         (&discharge, "none of the tokens is a permission token"),
     ] {
         let answer = pair.ask(Some(header), &read, START);
-        let malformed = answer.contains("Unauthenticated(Malformed(");
-        assert!(malformed && answer.contains(told), "{header}: {answer}");
+        let (before, malformed) = answer
+            .split_once(" Err(Unauthenticated(Malformed(")
+            .unwrap();
+        let (text, _) = malformed.split_once(")))").unwrap();
+        assert!(text.contains(told), "{header}: {answer}");
+        // The log has it as well.
+        assert!(before.ends_with(&format!(" Some({text})")), "{answer}");
+    }
+}
+
+#[test]
+fn what_the_token_leaves_open_is_what_is_asked_for() {
+    let pair = Pair::open();
+    let org = |id| Caveat::Organization {
+        id,
+        mask: Action::ALL,
+    };
+    let cluster = |name: &str| Caveat::Clusters(Resources::new([(name.into(), Action::ALL)]));
+    let ask = |caveats: &[Caveat], target: &str| {
+        let header = header_of(vec![issue(&pair, caveats)]);
+        pair.ask(Some(&header), &(Method::GET, target.to_owned()), START)
+    };
+    let whole = [org(1), cluster("primary")];
+    assert!(ask(&whole, "/clusters").contains("cluster: Some(\"primary\") }"));
+    assert!(ask(&whole, "/clusters?cluster=primary").contains("cluster: None }"));
+    let no_cluster = "neither does the token name exactly one; name the cluster";
+    assert!(ask(&[org(1)], "/clusters").contains(no_cluster));
+    assert!(ask(&[org(0), cluster("c")], "/clusters").contains("it takes a token for one org"));
+    // The directory answers it before any caveat does.
+    let other = ask(&[org(2)], "/orgs/beta/apps/web");
+    assert!(
+        other.contains("Err(Prohibited(\"the app does not belong to what else"),
+        "{other}"
+    );
+}
+
+/// The upstream is told one organization, unless the request is about all of the bearer's.
+#[test]
+fn the_organization_told_is_that_of_the_first_access() {
+    let pair = Pair::open();
+    let tokens = [1, 2].map(|id| {
+        let org = Caveat::Organization {
+            id,
+            mask: Action::ALL,
+        };
+        issue(&pair, &[org])
+    });
+    let header = header_of(tokens.to_vec());
+    for (target, orgs) in [
+        ("/both/web/shop", "orgs: [1]"),
+        ("/both/shop/web", "orgs: [2]"),
+        ("/both/web/api", "orgs: [1]"),
+    ] {
+        let answer = pair.ask(Some(&header), &(Method::GET, target.to_owned()), START);
+        assert!(
+            answer.contains("Ok(Permit") && answer.contains(orgs),
+            "{answer}"
+        );
     }
 }
 

@@ -302,6 +302,7 @@ mod tests {
             assert_eq!(body.command().unwrap(), command, "{text}");
             let got = std::str::from_utf8(body.rewritten().unwrap()).unwrap();
             assert_eq!(got, forwarded);
+            assert_eq!(body.into_rewritten().unwrap(), forwarded.as_bytes());
         }
     }
 
@@ -353,6 +354,28 @@ mod tests {
         let body = Body::read(BodyForm::Json, br#"{"app_name":"web"}"#).unwrap();
         assert!(body.json().is_some());
         assert_eq!((body.command(), body.rewritten()), (None, None));
+        assert_eq!(body.into_rewritten(), None);
         assert_eq!(Body::read(BodyForm::Json, b""), Ok(Body::default()));
+    }
+
+    #[test]
+    fn the_weight_of_a_body_covers_what_it_holds() {
+        let read = |form, text: &str| Body::read(form, text.as_bytes()).unwrap();
+        let long = "x".repeat(5_000);
+        let digits = format!(r#"{{"a":[{}]}}"#, vec!["1"; 1_000].join(","));
+        assert!(read(BodyForm::Json, &digits).weight() >= 1_000 * size_of::<Json>());
+        for text in [
+            format!(r#"{{"a":[{{"b":"{long}"}}]}}"#),
+            format!(r#"{{"a":[{{"{long}":1}}]}}"#),
+            format!(r#"{{"a":{}}}"#, "1".repeat(5_000)),
+        ] {
+            let weight = read(BodyForm::Json, &text).weight();
+            assert!((5_000..12_000).contains(&weight), "{weight}");
+        }
+        let query = format!(r#"{{"query":"{{f(a: \"{long}\") {{x}} g}}"}}"#);
+        let body = read(BodyForm::GraphQl, &query);
+        let roots = body.roots().unwrap();
+        assert!(roots[0].weight() >= 5_000 + size_of::<RootField>());
+        assert!(body.weight() >= roots[0].weight() + roots[1].weight());
     }
 }

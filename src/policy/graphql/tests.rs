@@ -574,11 +574,14 @@ fn fragments_that_double_cost_nothing() {
 
 #[test]
 fn variables_may_be_used_more_than_once() {
-    let request = json!({
-        "query": format!("query($v: V) {{ f(a: [{}]) }}", "$v ".repeat(4)),
-        "variables": { "v": "x".repeat(100_000) },
-    });
-    assert_eq!(fields(&request).unwrap().len(), 1);
+    // Short ones as often as they are needed, long ones a few times.
+    for (uses, bytes) in [(4, 100_000), (30, 1_000)] {
+        let request = json!({
+            "query": format!("query($v: V) {{ f(a: [{}]) }}", "$v ".repeat(uses)),
+            "variables": { "v": "x".repeat(bytes) },
+        });
+        assert_eq!(fields(&request).unwrap().len(), 1, "{uses} of {bytes}");
+    }
 }
 
 #[test]
