@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::authority::{Authority, Snapshot};
-use crate::config::Config;
+use crate::config::{Config, Denials};
 use crate::directory::{Directory, Unanswered};
 use crate::macaroon::Text;
 use crate::metrics::Metrics;
@@ -247,6 +247,11 @@ impl Authorizer {
         };
         if let (Err(denial), None) = (&decision.verdict, &decision.reason) {
             decision.reason = denial.detail().map(Into::into);
+        }
+        if let (Err(Denial::Prohibited(told)), Denials::Terse) =
+            (&mut decision.verdict, self.config.denials)
+        {
+            *told = explain::TERSE.into();
         }
         Ok(decision)
     }

@@ -86,6 +86,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; others' are replaced.
     pub trusted_proxies: Vec<Network>,
+    /// How much a denial tells its bearer.
+    pub denials: Denials,
     /// Patterns to indices into `routes`.
     pub table: RouteTable,
     /// What each route asks for and where it leads.
@@ -100,6 +102,16 @@ pub struct Config {
     pub cache: Cache,
     /// Worker threads, each with its own listener sockets; `None` is one per core.
     pub threads: Option<NonZeroUsize>,
+}
+
+/// What a 403 says. The log says all of it either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denials {
+    /// Which caveat of which token prohibits, and what would satisfy it. The bearer can read the
+    /// caveats of its token anyway.
+    Full,
+    /// That it is denied.
+    Terse,
 }
 
 /// One address to listen on.

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use http::Method;
-use usher::config::{self, Config, Oddity, Secret};
+use usher::config::{self, Config, Denials, Oddity, Secret};
 use usher::policy::{Holder, LookupKind, NameTable};
 use usher::route::Target;
 
@@ -128,6 +128,7 @@ fn what_is_written_is_what_is_compiled() {
     assert_eq!(config.token_limits.depth, 0);
     let proxies = &config.trusted_proxies;
     assert!(proxies.len() == 3 && proxies[1].contains("10.1.2.3".parse().unwrap()));
+    assert_eq!(config.denials, Denials::Terse);
     assert_eq!(config.limits.headers, 64);
     assert_eq!(config.limits.judged_bodies, 2 * 1024 * 1024);
     assert_eq!(config.limits.odd_header_names, Oddity::Drop);

@@ -16,6 +16,10 @@ pub(super) struct Detail {
 pub(super) const NAMES_ARE_SECRET: &str = "no such name, or none that your tokens may touch; \
      the proxy's decision log has the details";
 
+/// Told instead of everything else where denials are to be terse.
+pub(super) const TERSE: &str =
+    "the tokens do not permit this; the proxy's decision log has the details";
+
 /// Why none of the tokens permits the access, or, without one, anything at all.
 ///
 /// The text goes into a log line and an answer, and what it describes is the bearer's to choose,

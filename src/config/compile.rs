@@ -21,8 +21,8 @@ use crate::policy::NameTable;
 pub(super) use names::Others;
 
 use super::{
-    Authority, Config, Credential, Listener, Network, Protocol, Secret, Signing, ThirdParty,
-    Upstream, UpstreamUrl,
+    Authority, Config, Credential, Denials, Listener, Network, Protocol, Secret, Signing,
+    ThirdParty, Upstream, UpstreamUrl,
 };
 use crate::route::HostPattern;
 
@@ -122,6 +122,7 @@ impl Compiler<'_> {
         let cache = bounds::cache(&section, self.report);
         let threads = bounds::threads(&section, self.report);
         let trusted_proxies = self.trusted_proxies(&section);
+        let denials = section.read_or("denials", Denials::Full, self.report, scalar::denials);
         if let (Some((_, routes, _)), Some((limits, _))) = (&routes, &limits) {
             bounds::check_judged_bodies(&section, limits, routes, self.report);
         }
@@ -134,6 +135,7 @@ impl Compiler<'_> {
             directory: directory?,
             upstreams: upstreams?.into_iter().chain(own).collect(),
             trusted_proxies: trusted_proxies?,
+            denials: denials?,
             table,
             routes,
             token_limits,
@@ -417,7 +419,7 @@ fn shares_key(known: &Named, sign: Option<&Signing>) -> bool {
     known.is_some_and(|(one, two)| one.key == two.key)
 }
 
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "listeners",
     "admin",
     "authority",
@@ -425,6 +427,7 @@ const SECTIONS: [&str; 12] = [
     "hosts",
     "upstreams",
     "trusted_proxies",
+    "denials",
     "routes",
     "limits",
     "timeouts",

@@ -8,7 +8,7 @@ use http::Method;
 use http::uri::{Authority, Scheme, Uri};
 
 use super::problem::Fault;
-use super::{Network, Oddity, UpstreamUrl};
+use super::{Denials, Network, Oddity, UpstreamUrl};
 use crate::route::Alphabet;
 
 /// A duration with its unit: `500ms`, `30s`, `5m`, `1h`, `7d`. Not zero.
@@ -95,6 +95,17 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Fault> {
         Fault::new(format!("`{text}` is no address with a port"))
             .hint("write `127.0.0.1:8080`, `[::1]:8080`, or `0.0.0.0:8080` for every interface")
     })
+}
+
+/// How much a denial tells.
+pub(super) fn denials(text: &str) -> Result<Denials, Fault> {
+    match text {
+        "full" => Ok(Denials::Full),
+        "terse" => Ok(Denials::Terse),
+        _ => Err(Fault::new(format!(
+            "`{text}` is neither `full` nor `terse`"
+        ))),
+    }
 }
 
 /// What becomes of a part that readers disagree about.

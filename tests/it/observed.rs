@@ -89,6 +89,51 @@ fn every_request_is_counted_once_under_bounded_labels() {
 }
 
 #[test]
+fn terse_denials_read_alike_and_the_log_says_why() {
+    let upstream = Recorder::ok();
+    let world = World::before(upstream.address).and("denials: terse");
+    let config = world.write();
+    let mut usher = Process::serve(&config);
+    let created = run_usher(&[
+        "token",
+        "create",
+        "deploy",
+        "--app",
+        "web",
+        "--config",
+        config.to_str().unwrap(),
+    ]);
+    let credential = created.stdout.trim().to_owned();
+    let mut peer = usher.connect();
+    let mut ask = |target: &str| {
+        peer.send(format!(
+            "GET {target} HTTP/1.1\r\nhost: usher.test\r\nauthorization: {credential}\r\n\r\n"
+        ));
+        peer.answer()
+    };
+    let denied = [
+        ("/v1/apps/api", "app"),
+        ("/v1/apps/shop", "organization"),
+        ("/v1/apps/web/machines/148e1ccc000001", "machine"),
+    ];
+    for (target, why) in denied {
+        let answer = ask(target);
+        upstream.saw_nothing();
+        assert_eq!((answer.status, &*answer.code()), (403, "prohibited"));
+        assert_eq!(
+            answer.detail(),
+            "the tokens do not permit this; the proxy's decision log has the details",
+            "{target}"
+        );
+        let decision = answer.problem()["decision"].clone();
+        let event = usher.event(|event| event["decision"] == decision);
+        let reason = event["reason"].as_str().unwrap();
+        assert!(reason.contains(why), "{target}: {reason}");
+    }
+    assert_eq!(ask("/v1/apps/web").status, 200, "the token is good");
+}
+
+#[test]
 fn each_decision_is_one_event_with_all_that_it_was_about() {
     let upstream = Recorder::ok();
     let world = World::before(upstream.address);
