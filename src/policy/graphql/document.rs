@@ -314,7 +314,7 @@ fn literal(node: &cst::Value) -> Result<Literal, GraphQlFault> {
             }
         }
         cst::Value::NullValue(_) => Literal::Null,
-        cst::Value::EnumValue(node) => Literal::Text(name(node.name(), node)?.into()),
+        cst::Value::EnumValue(node) => Literal::Text(enum_value(node)?.into()),
         cst::Value::ListValue(node) => {
             part(node.r_brack_token(), node)?;
             Literal::List(collect(node.values(), |node| literal(&node))?)
@@ -329,6 +329,18 @@ fn literal(node: &cst::Value) -> Result<Literal, GraphQlFault> {
         }
     })
 }
+
+/// Some readers end a word where it could be another value: `[null_]` is one value to most, and two
+/// to async-graphql.
+fn enum_value(node: &cst::EnumValue) -> Result<Box<str>, GraphQlFault> {
+    let text = name(node.name(), node)?;
+    match VALUES.iter().any(|value| text.starts_with(value)) {
+        true => Err(broken(node)),
+        false => Ok(text),
+    }
+}
+
+const VALUES: [&str; 3] = ["null", "true", "false"];
 
 /// The same rule as for JSON: no two keys that anyone could take for one.
 fn check_keys(entries: &[(Box<str>, Literal)]) -> Result<(), GraphQlFault> {
