@@ -210,6 +210,20 @@ fn shown(value: &Json) -> String {
             let entries: Vec<String> = entries.iter().map(show).collect();
             format!("{{{}}}", entries.join(","))
         }
-        Json::Null | Json::Bool(_) | Json::Text(_) => format!("{value:?}"),
+        Json::Text(text) => {
+            let lines: Vec<&str> = text.split('\n').map(indented).collect();
+            format!("{:?}", lines.join("\n"))
+        }
+        Json::Null | Json::Bool(_) => format!("{value:?}"),
+    }
+}
+
+/// A line of a text. In a block string, lines of nothing but spaces that are shorter than the others'
+/// indent lose all of it by the specification, and none to the other parser. Nothing that is judged
+/// has more than one line.
+fn indented(line: &str) -> &str {
+    match line.trim_matches([' ', '\t']) {
+        "" => "",
+        _ => line,
     }
 }
