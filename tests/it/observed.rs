@@ -1,6 +1,7 @@
 //! What an operator can see.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use usher::authority::Kind;
 use usher::macaroon::{Bundle, Limits};
@@ -11,6 +12,20 @@ use crate::support::{Process, Recorder, World, run_usher};
 fn lines<'a>(metrics: &'a str, name: &str) -> BTreeSet<&'a str> {
     let starts = |line: &&str| line.starts_with(name);
     metrics.lines().filter(starts).collect()
+}
+
+/// What the command line makes for an app.
+fn deploy_token(config: &Path) -> String {
+    let made = run_usher(&[
+        "token",
+        "create",
+        "deploy",
+        "--app",
+        "web",
+        "--config",
+        config.to_str().unwrap(),
+    ]);
+    made.stdout.trim().to_owned()
 }
 
 #[test]
@@ -94,16 +109,7 @@ fn terse_denials_read_alike_and_the_log_says_why() {
     let world = World::before(upstream.address).and("denials: terse");
     let config = world.write();
     let mut usher = Process::serve(&config);
-    let created = run_usher(&[
-        "token",
-        "create",
-        "deploy",
-        "--app",
-        "web",
-        "--config",
-        config.to_str().unwrap(),
-    ]);
-    let credential = created.stdout.trim().to_owned();
+    let credential = deploy_token(&config);
     let mut peer = usher.connect();
     let mut ask = |target: &str| {
         peer.send(format!(
@@ -139,17 +145,8 @@ fn each_decision_is_one_event_with_all_that_it_was_about() {
     let world = World::before(upstream.address);
     let config = world.write();
     let mut usher = Process::serve(&config);
-    let made = run_usher(&[
-        "token",
-        "create",
-        "deploy",
-        "--app",
-        "web",
-        "--config",
-        config.to_str().unwrap(),
-    ]);
-    let credential = made.stdout.trim();
-    let token = Bundle::parse(credential, &Limits::DEFAULT)
+    let credential = deploy_token(&config);
+    let token = Bundle::parse(&credential, &Limits::DEFAULT)
         .unwrap()
         .tokens
         .remove(0);
