@@ -8,8 +8,14 @@
     reason = "a test stops at what it does not expect"
 )]
 
+#[path = "support/canary.rs"]
+mod canary;
+#[path = "support/keys.rs"]
+mod keys;
+
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,10 +31,19 @@ use usher::macaroon::{
 use usher::metrics::Metrics;
 use zeroize::Zeroizing;
 
+use self::canary::{Place, Plant};
+
 const START: i64 = 1_764_000_000;
 
-/// What the third party and usher share: `[7; 32]`, in base64 in the configuration.
-const SHARED: [u8; 32] = [7; 32];
+const SEAL_KEY: [u8; 32] = *b"a seal key is of thirty-two byte";
+
+/// What the third party and usher share, in base64 in the configuration.
+const SHARED: [u8; 32] = *b"and so are the keys that others ";
+
+const CACHE: &str = "{ bytes: 1MiB, ttl: 1h }";
+
+/// By which the third party signs a discharge.
+const DISCHARGE_KEY: [u8; 32] = *b"have, of tickets and discharges.";
 
 fn configuration(folder: &Path, cache: &str) -> Config {
     let text = format!(
@@ -65,23 +80,32 @@ cache: {cache}
     config::parse(&text, &folder.join("usher.yaml")).unwrap().0
 }
 
-/// Two authorizers of one authority: one with a cache, one without.
+/// Two authorizers of one authority: one with a cache, one without. No secret may show in what they
+/// say, log and count, nor in what `Debug` prints of it all.
 struct Pair {
     authority: Arc<Authority>,
     cached: Authorizer,
     plain: Authorizer,
     metrics: Arc<Metrics>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Pair {
     fn open() -> Self {
+        static WATCHED: Once = Once::new();
+        WATCHED.call_once(|| {
+            usher::cli::log_to(|| canary::Lines(Place::Log), "trace", false);
+            canary::watch_panics();
+            canary::hide(&SHARED);
+            canary::hide(&DISCHARGE_KEY);
+        });
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("seal.key"), STANDARD.encode([9; 32])).unwrap();
+        std::fs::write(folder.path().join("seal.key"), STANDARD.encode(SEAL_KEY)).unwrap();
         std::fs::write(folder.path().join("third.key"), STANDARD.encode(SHARED)).unwrap();
-        let with = Arc::new(configuration(folder.path(), "{ bytes: 1MiB, ttl: 1h }"));
+        let with = Arc::new(configuration(folder.path(), CACHE));
         let without = Arc::new(configuration(folder.path(), "{ bytes: 0B }"));
         let authority = Arc::new(Authority::open(&with.authority, START).unwrap());
+        keys::hide_keys(folder.path());
         let metrics = Arc::new(Metrics::new());
         let authorizer = |config: Arc<Config>, metrics| {
             let directory = Directory::open(&config.directory, &metrics).unwrap();
@@ -92,14 +116,21 @@ impl Pair {
             plain: authorizer(without, Arc::new(Metrics::new())),
             authority,
             metrics,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// Another key, which is looked for like those before it.
+    fn rotate(&self, now: i64) {
+        self.authority.rotate(now).unwrap();
+        keys::hide_keys(self.folder.path());
     }
 
     /// Asks both, and demands one answer.
     fn ask(&self, header: Option<&str>, (method, target): &(Method, String), now: i64) -> String {
         let mut headers = HeaderMap::new();
         if let Some(header) = header {
+            canary::hide_tokens(header);
             headers.insert(
                 header::AUTHORIZATION,
                 HeaderValue::from_str(header).unwrap(),
@@ -127,8 +158,20 @@ impl Pair {
         };
         let ask = |of: &Authorizer| seen(of.authorize(&head, now).unwrap());
         let cached = ask(&self.cached);
+        canary::look(Place::Answer, cached.as_bytes());
         assert_eq!(cached, ask(&self.plain), "{method} {target} at {now}");
         cached
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        let mut metrics = String::new();
+        self.metrics.write(&mut metrics).unwrap();
+        canary::look(Place::Metrics, metrics.as_bytes());
+        let printed = format!("{:?} {:?}", self.cached, self.plain);
+        canary::look(Place::Log, printed.as_bytes());
+        canary::assert_hidden();
     }
 }
 
@@ -213,7 +256,9 @@ fn issue(pair: &Pair, caveats: &[Caveat]) -> Token {
         caveats,
         issuer: None,
     };
-    pair.authority.issue(&request, START).unwrap()
+    let token = pair.authority.issue(&request, START).unwrap();
+    canary::hide(token.rnd());
+    token
 }
 
 /// A token with a third-party caveat, and the proof that discharges it.
@@ -230,20 +275,27 @@ fn issue_with_discharge(pair: &Pair, caveats: &[Caveat]) -> Vec<Token> {
     let ticket = seal(
         &SHARED,
         [1; 12],
-        &[&[0x92, 0xc4, 32], [3; 32].as_slice(), &[0x90]].concat(),
+        &[&[0x92, 0xc4, 32], DISCHARGE_KEY.as_slice(), &[0x90]].concat(),
     );
     let ticket = ticket.unwrap();
+    // A client has to take it to the third party.
+    canary::hide_except(&ticket, &[Place::Answer]);
     let caveat = Caveat::ThirdParty(ThirdParty {
         location: "https://third.test".into(),
-        verifier_key: seal(tail, [2; 12], &[3; 32]).unwrap().as_slice().into(),
+        verifier_key: seal(tail, [2; 12], &DISCHARGE_KEY)
+            .unwrap()
+            .as_slice()
+            .into(),
         ticket: ticket.as_slice().into(),
     });
-    let key = SigningKey::new(Zeroizing::new(vec![3; 32]));
+    let key = SigningKey::new(Zeroizing::new(DISCHARGE_KEY.to_vec()));
     let attested = [&[Caveat::FlyioUserId(77)], caveats].concat();
-    let discharge = Token::discharge(&ticket, [4; 16], "https://third.test", &key, &attested);
+    let rnd = *b"a nonce, sixteen";
+    let discharge = Token::discharge(&ticket, rnd, "https://third.test", &key, &attested).unwrap();
+    canary::hide(discharge.rnd());
     vec![
         base.attenuate(&[caveat], &Limits::DEFAULT).unwrap(),
-        discharge.unwrap(),
+        discharge,
     ]
 }
 
@@ -297,7 +349,7 @@ fn run(pair: &Pair, steps: &[Step]) -> Vec<String> {
                 pair.authority.revoke(revocation, now).unwrap();
             }
             Step::Rotate => {
-                pair.authority.rotate(now).unwrap();
+                pair.rotate(now);
             }
             Step::Clock(seconds) => now += seconds,
         }
@@ -353,7 +405,7 @@ fn a_warm_cache_forgets_nothing_that_matters() {
     assert!(ask(&child_header, &read, START - 1).contains("NotYetValid"));
     assert!(ask(&child_header, &read, START + 60).contains("Ok(Permit"));
     // A rotation keeps what the old key signed.
-    pair.authority.rotate(START).unwrap();
+    pair.rotate(START);
     assert!(ask(&child_header, &read, START).contains("Ok(Permit"));
     // Revoking the child leaves the parent; revoking the lineage leaves nothing.
     let tail = Revocation::Tail(child.uuid(), child.tail_digest().unwrap());
@@ -678,4 +730,40 @@ fn debug_output_of_an_authorizer_holds_no_credential() {
         !shown.contains(&header) && !shown.contains(&bytes.join(", ")),
         "the header is shown"
     );
+}
+
+/// A look-out that finds nothing proves nothing unless it finds what there is.
+#[test]
+fn tokens_and_keys_are_looked_for_in_all_that_is_said() {
+    let pair = Pair::open();
+    let tokens = issue_with_discharge(&pair, &[]);
+    let header = header_of(tokens.clone());
+    let plant = Plant::new();
+    let named = [(plant.hexadecimal().as_str().into(), Action::ALL)];
+    let caveats = [
+        Caveat::Organization {
+            id: 1,
+            mask: Action::ALL,
+        },
+        Caveat::Machines(Resources::new(named)),
+    ];
+    let narrow = header_of(vec![issue(&pair, &caveats)]);
+    let read = (Method::GET, "/apps/web".to_owned());
+    assert!(pair.ask(Some(&header), &read, START).contains("Ok(Permit"));
+    assert!(
+        pair.ask(Some(&narrow), &read, START)
+            .contains("Err(Prohibited")
+    );
+    assert_eq!(plant.found_in(), BTreeSet::from([Place::Answer]));
+    pair.rotate(START);
+    let keys = keys::keys(pair.folder.path());
+    assert_eq!(keys.len(), 3, "the seal key, and two that sign");
+    let mut secrets = vec![header.into_bytes(), SHARED.to_vec(), DISCHARGE_KEY.to_vec()];
+    secrets.extend(keys);
+    secrets.extend(tokens.iter().map(|token| token.rnd().to_vec()));
+    for secret in secrets {
+        for place in [Place::Answer, Place::Log, Place::Metrics, Place::Panic] {
+            assert!(canary::would_be_found(place, &secret), "{secret:?}");
+        }
+    }
 }

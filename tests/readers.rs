@@ -12,8 +12,13 @@
 
 #[path = "readers/both.rs"]
 mod both;
+#[path = "support/canary.rs"]
+mod canary;
 #[path = "readers/edge.rs"]
 mod edge;
+
+use std::ops::Deref;
+use std::sync::Once;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -21,6 +26,7 @@ use proptest::sample::{Index, select};
 use usher::config::Oddity;
 
 use self::both::{Read, check, hyper, kawa};
+use self::canary::Place;
 use self::edge::Edge;
 
 /// Requests of all shapes, each with what it has for a body.
@@ -124,7 +130,7 @@ const REQUESTED: [(&str, Option<Forwarded>); 10] = [
 
 #[test]
 fn what_is_permitted_is_forwarded_as_it_was_sent() {
-    let edge = Edge::start(Oddity::Refuse);
+    let edge = Watched::start(Oddity::Refuse);
     let shown = |read: &Option<Read>| {
         let read = read.as_ref().expect("it is whole");
         let body = String::from_utf8(read.body.clone()).unwrap();
@@ -146,13 +152,43 @@ fn what_is_permitted_is_forwarded_as_it_was_sent() {
 
 #[test]
 fn what_breaks_off_is_complete_to_no_reader() {
-    let edge = Edge::start(Oddity::Refuse);
+    let edge = Watched::start(Oddity::Refuse);
     for (bytes, _) in REQUESTED.iter().filter(|(bytes, _)| bytes.starts_with('P')) {
         let head = bytes.find("\r\n\r\n").unwrap() + 4;
         for end in head..bytes.len() {
             let seen = edge.check(&bytes.as_bytes()[..end]);
             assert!(seen.iter().all(Option::is_none), "{seen:?}");
         }
+    }
+}
+
+/// An usher that must not have logged its credential by the end of a test.
+struct Watched(Edge);
+
+impl Watched {
+    fn start(odd: Oddity) -> Self {
+        static WATCHED: Once = Once::new();
+        WATCHED.call_once(|| {
+            usher::cli::log_to(|| canary::Lines(Place::Log), "trace", false);
+            canary::watch_panics();
+        });
+        let edge = Edge::start(odd);
+        canary::hide_tokens(&edge.credential);
+        Self(edge)
+    }
+}
+
+impl Deref for Watched {
+    type Target = Edge;
+
+    fn deref(&self) -> &Edge {
+        &self.0
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        canary::assert_hidden();
     }
 }
 
@@ -282,7 +318,7 @@ proptest! {
         ),
         odd in select(vec![Oddity::Refuse, Oddity::Drop]),
     ) {
-        let edge = Edge::start(odd);
+        let edge = Watched::start(odd);
         for (requests, changes) in connections {
             let requests = requests.iter().map(|(bytes, _)| *bytes);
             let mut bytes = requests.collect::<String>().into_bytes();

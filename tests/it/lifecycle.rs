@@ -5,7 +5,9 @@ use usher::clock::unix_now;
 use usher::macaroon::{Action, Caveat, Limits};
 use zeroize::Zeroizing;
 
-use crate::support::{Answer, Peer, Recorder, World, forever, header, hour, until, window};
+use crate::support::{
+    Answer, Peer, Recorder, World, distinct, forever, header, hour, until, window,
+};
 
 const ORG: Kind = Kind::Org { org: 2001 };
 const ACME: Caveat = Caveat::Organization {
@@ -107,7 +109,7 @@ fn rotating_keeps_the_tokens_of_the_key_before() {
     for _ in 0..3 {
         let token = usher.token(&ORG, hour());
         tokens.push((token.key_id().to_vec(), header(&[&token])));
-        usher.authority.rotate(unix_now()).unwrap();
+        usher.rotate();
         for (_, credential) in &tokens {
             assert_eq!(usher.ask(REQUEST, Some(credential)).status, 200);
         }
@@ -124,10 +126,10 @@ fn a_restart_forgets_nothing() {
     let child = kept
         .attenuate(&[Caveat::Action(Action::READ)], &Limits::DEFAULT)
         .unwrap();
-    usher.authority.rotate(unix_now()).unwrap();
+    usher.rotate();
     let second = usher.token(&ORG, forever());
-    let key = Zeroizing::new([6; 32]);
-    usher.authority.import(b"theirs", &key, unix_now()).unwrap();
+    let key = distinct::<32>(6);
+    usher.import(b"theirs", key);
     let theirs = usher::macaroon::Token::mint(
         b"theirs",
         [1; 16],

@@ -4,7 +4,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use usher::macaroon::{Bundle, Limits};
-use zeroize::Zeroizing;
 
 use crate::support::{Recorder, Usher, World};
 
@@ -27,8 +26,7 @@ fn bytes(text: &Value) -> Vec<u8> {
 }
 
 fn import(usher: &Usher, id: &Value, key: &Value) {
-    let key = Zeroizing::new(<[u8; 32]>::try_from(bytes(key)).unwrap());
-    usher.authority.import(&bytes(id), &key, 0).unwrap();
+    usher.import(&bytes(id), bytes(key).try_into().unwrap());
 }
 
 /// A world with the organization, app and machine of the benchmark's accesses.

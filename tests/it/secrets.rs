@@ -12,6 +12,7 @@ use usher::macaroon::{Action, Caveat, Limits, Token};
 
 use crate::support::canary::{self, Place, Plant};
 use crate::support::frames::{END_HEADERS, END_STREAM, HEADERS, Wire, block, frame};
+use crate::support::keys::keys;
 use crate::support::{
     H2Client, H2Upstream, Peer, Process, Recorder, ThirdParty, World, collect, distinct, header,
     hour, run, run_usher, window,
@@ -266,6 +267,52 @@ fn what_huffmans_code_hides_is_found() {
         assert_eq!(client.ask("GET /healthz", None, &[]).await.status(), 200);
         assert_eq!(told.found_in(), BTreeSet::from([Place::Answer]));
     });
+}
+
+#[test]
+fn what_huffmans_code_hides_in_a_frame_is_found() {
+    let secret = Plant::new();
+    let shown = secret.hexadecimal();
+    let upstream = Recorder::answering(move |_| {
+        format!("HTTP/1.1 200 OK\r\nx-shown: {shown}\r\ncontent-length: 0\r\n\r\n").into_bytes()
+    });
+    let usher = World::before(upstream.address).start();
+    let mut wire = Wire::connect(usher.address);
+    let fields = [
+        (&b":method"[..], &b"GET"[..]),
+        (b":authority", b"usher.test"),
+        (b":scheme", b"http"),
+        (b":path", b"/healthz"),
+    ];
+    let flags = END_HEADERS | END_STREAM;
+    wire.send(&frame(HEADERS, flags, 1, &block(&fields)));
+    wire.fate(1);
+    assert_eq!(secret.found_in(), BTreeSet::from([Place::Answer]));
+}
+
+/// Whoever has made a key while usher runs: a test, or a command.
+#[test]
+fn keys_that_come_later_are_looked_for() {
+    let upstream = Recorder::ok();
+    let usher = World::before(upstream.address).start();
+    let mut known = 2;
+    let mut all_are_looked_for = |more| {
+        let keys = keys(usher.folder());
+        known += more;
+        assert_eq!(keys.len(), known);
+        for key in keys {
+            assert!(canary::would_be_found(Place::Log, &key));
+        }
+    };
+    all_are_looked_for(0);
+    usher.rotate();
+    all_are_looked_for(1);
+    usher.import(b"theirs", distinct(77));
+    all_are_looked_for(1);
+    let config = usher.folder().join("usher.yaml");
+    let rotated = run_usher(&["key", "rotate", "--config", config.to_str().unwrap()]);
+    assert_eq!(rotated.code, Some(0), "{rotated:?}");
+    all_are_looked_for(1);
 }
 
 #[test]

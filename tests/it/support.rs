@@ -4,9 +4,10 @@
 pub(crate) mod canary;
 pub(crate) mod frames;
 mod h2;
+mod hpack;
 mod identity;
 #[path = "../support/keys.rs"]
-mod keys;
+pub(crate) mod keys;
 mod peer;
 mod process;
 mod recorder;

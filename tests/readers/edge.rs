@@ -24,7 +24,7 @@ pub(crate) struct Edge {
     limits: ConnectionLimits,
     upstream: Arc<Upstream>,
     /// A header value that permits everything on the app `web`, and nothing on another.
-    credential: String,
+    pub(crate) credential: String,
     _folder: tempfile::TempDir,
 }
 

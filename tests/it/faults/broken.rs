@@ -17,11 +17,10 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use usher::authority::{Kind as TokenKind, Revocation};
 use usher::clock::unix_now;
 use usher::macaroon::Token;
-use zeroize::Zeroizing;
 
 use super::kinds::{self, Kind, Outcome, ROUTES, RULES};
 use super::{Fault, Part};
-use crate::support::{Peer, Received, Recorder, Usher, World, header, hour, until};
+use crate::support::{Peer, Received, Recorder, Usher, World, distinct, header, hour, until};
 
 /// What a server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -336,9 +335,7 @@ impl Broken {
             }
             // Of one key that does not open nobody can say what it was for.
             (Part::Authority, Fault::Garbage) => {
-                let key = Zeroizing::new([8; 32]);
-                let authority = &self.usher.authority;
-                authority.import(b"spare", &key, unix_now()).unwrap();
+                self.usher.import(b"spare", distinct(8));
                 let db = Connection::open(&store).unwrap();
                 let query = "SELECT sealed FROM signing_key WHERE id = CAST('spare' AS BLOB)";
                 let sealed: Vec<u8> = db.query_row(query, [], |row| row.get(0)).unwrap();

@@ -4,13 +4,16 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use super::canary::{self, Place};
-use super::peer;
+use super::{hpack, peer};
 
 /// One connection to usher. It writes what it is told, and reads frames without understanding
-/// their header blocks: what usher answers itself says its status in its body as well.
+/// their header blocks, which are only looked through: what usher answers itself says its status
+/// in its body as well.
 pub(crate) struct Wire {
     tcp: TcpStream,
     stream: u32,
+    /// A header block that goes on in the next frame.
+    block: Vec<u8>,
 }
 
 /// A frame that came.
@@ -37,7 +40,12 @@ impl Wire {
     /// By prior knowledge, after settings were exchanged.
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let tcp = peer::prepared(TcpStream::connect(address).unwrap());
-        let mut wire = Self { tcp, stream: 1 };
+        let block = Vec::new();
+        let mut wire = Self {
+            tcp,
+            stream: 1,
+            block,
+        };
         wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         wire.send(&frame(SETTINGS, 0, 0, &[]));
         let settings = wire.next().unwrap();
@@ -71,6 +79,14 @@ impl Wire {
         let mut payload = vec![0; usize::try_from(length).unwrap()];
         self.read(&mut payload)?;
         canary::look(Place::Answer, &payload);
+        if matches!(kind, HEADERS | CONTINUATION) {
+            assert_eq!(flags & (PADDED | PRIORITIZED), 0, "usher sends neither");
+            self.block.extend(&payload);
+            if flags & END_HEADERS != 0 {
+                canary::look(Place::Answer, &hpack::literals(&self.block));
+                self.block.clear();
+            }
+        }
         Some(Frame {
             kind,
             flags,
@@ -177,6 +193,8 @@ pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const ACK: u8 = 0x1;
 pub(crate) const END_STREAM: u8 = 0x1;
 pub(crate) const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITIZED: u8 = 0x20;
 
 pub(crate) const PROTOCOL_ERROR: u32 = 0x1;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 0xb;

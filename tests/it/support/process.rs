@@ -32,6 +32,11 @@ pub(crate) fn run(arguments: &[&str]) -> Ended {
         stderr: String::from_utf8(output.stderr).unwrap(),
     };
     canary::hide_tokens(&ended.stdout);
+    // A key that it has made is looked for from here on, first in what it says.
+    let mut words = arguments.iter().skip_while(|word| **word != "--config");
+    if let (Some(&"key"), Some(config)) = (arguments.first(), words.nth(1)) {
+        hide_keys(Path::new(config).parent().unwrap());
+    }
     if !canary::prints_tokens(arguments) {
         canary::look(Place::Stdout, ended.stdout.as_bytes());
     }

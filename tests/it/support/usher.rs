@@ -16,6 +16,7 @@ use usher::macaroon::{Caveat, Token};
 use usher::metrics::Metrics;
 use usher::proxy::{Running, Server};
 use usher::shutdown::Shutdown;
+use zeroize::Zeroizing;
 
 use super::canary::{self, Place};
 use super::keys::hide_keys;
@@ -252,6 +253,19 @@ impl Usher {
     /// Has the configuration read again, whatever there is now.
     pub(crate) fn read_again(&self) {
         self.shutdown.reload.notify_one();
+    }
+
+    /// Another key for tokens to come, which is looked for like those before it.
+    pub(crate) fn rotate(&self) {
+        self.authority.rotate(unix_now()).unwrap();
+        hide_keys(self.folder());
+    }
+
+    /// The key of another issuer.
+    pub(crate) fn import(&self, id: &[u8], key: [u8; 32]) {
+        canary::hide(&key);
+        let key = Zeroizing::new(key);
+        self.authority.import(id, &key, unix_now()).unwrap();
     }
 
     /// The same authority, as another process has it.
