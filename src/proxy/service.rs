@@ -41,6 +41,7 @@ pub(super) async fn serve(
     let decision = worker.ids.next();
     let mut caller = Caller::of(request.method(), request.headers());
     let version = request.version();
+    let connect = *request.method() == Method::CONNECT;
     let upload = request.body().upload();
 
     let mut sieve = Sieve::default();
@@ -93,6 +94,8 @@ pub(super) async fn serve(
             connection.pulse.answered_early();
             answer.closing()
         }
+        // What follows was meant for the tunnel, so the gate lets nothing more of it pass.
+        Some(_) | None if connect => answer.closing(),
         Some(_) | None => answer,
     };
     let mut response = answer.into_response(caller, &decision);

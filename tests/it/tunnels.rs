@@ -211,6 +211,9 @@ fn a_request_that_is_no_tunnel_is_refused_before_anything_is_dialled() {
             expected,
             "{request} {lines}"
         );
+        // A proxy must not send another client's request behind it.
+        let ends = answer.head.contains("connection: close");
+        assert!(ends || !request.starts_with("CONNECT"), "{}", answer.head);
     }
 }
 
