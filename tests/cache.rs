@@ -467,6 +467,43 @@ fn a_clock_that_steps_back_empties_the_cache_and_is_told() {
     );
 }
 
+/// The next configuration takes over what was verified within limits that it has as well.
+#[test]
+fn what_was_verified_within_other_limits_is_verified_anew() {
+    let pair = Pair::open();
+    let org = Caveat::Organization {
+        id: 1,
+        mask: Action::ALL,
+    };
+    let good = header_of(vec![issue(&pair, &[org.clone(), org])]);
+    let mut headers = HeaderMap::new();
+    headers.insert(header::AUTHORIZATION, good.parse().unwrap());
+    let head = Head {
+        method: &Method::GET,
+        host: "usher.test",
+        target: "/apps/web",
+        headers: &headers,
+        basic: None,
+        body: None,
+    };
+    let renewed = |cache: &str| {
+        let config = configuration(pair.folder.path(), cache);
+        pair.cached.renewed(Arc::new(config)).unwrap()
+    };
+    let ask = |of: &Authorizer| {
+        let decision = of.authorize(&head, START).unwrap();
+        (decision.verdict.is_ok(), pair.metrics.cache_hits.get())
+    };
+    assert_eq!(ask(&pair.cached), (true, 0));
+    assert_eq!(ask(&renewed(CACHE)), (true, 1));
+    // That of other limits had nothing yet.
+    let longer = renewed("{ bytes: 1MiB, ttl: 2h }");
+    assert_eq!([ask(&longer), ask(&longer)], [(true, 1), (true, 2)]);
+    let narrow = renewed(&format!("{CACHE}\nlimits: {{ tokens: {{ caveats: 1 }} }}"));
+    assert_eq!(ask(&narrow), (false, 2));
+    assert_eq!(ask(&pair.cached), (true, 3));
+}
+
 #[test]
 fn an_attestation_is_trusted_and_a_discharge_is_part_of_the_key() {
     let pair = Pair::open();

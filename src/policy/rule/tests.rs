@@ -1150,3 +1150,26 @@ fn a_word_of_a_subject_is_a_name_or_zero() {
         assert_eq!(find(query), Err(error), "{query}");
     }
 }
+
+#[test]
+fn a_number_is_written_in_one_way() {
+    let template = || {
+        vec![AccessTemplate {
+            app: Some(App::Numbered(capture(0))),
+            ..read(Org::Owner)
+        }]
+    };
+    check(template(), &["3001"], "/", &[], One::Ok([web()]));
+    for number in [
+        "0",
+        "00",
+        "03001",
+        "-3001",
+        "3101",
+        "web",
+        "18446744073709551616",
+    ] {
+        let unknown = AccessError::UnknownName(Noun::App);
+        check(template(), &[number], "/", &[], One::Err(unknown));
+    }
+}
