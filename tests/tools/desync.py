@@ -13,12 +13,16 @@ fresh ones. Demands of every chain that
   has decided on no more requests than that proxy has sent;
 - nothing that was sent as the content of something else is read as a request, unless the proxy in
   front has read it so, and sent it as one of its own;
+- what follows a WebSocket or a tunnel that was granted arrives there byte by byte, and is nobody's
+  request; what follows one that was refused arrives nowhere unless it was judged as a request;
 - every response answers the request it stands for, and everybody after a case is served.
 
 Before that the same cases go through either proxy without usher: were nothing to be found there,
 the demands would be worth nothing.
 """
 
+import base64
+import hashlib
 import re
 import socket
 import sys
@@ -29,7 +33,7 @@ import hpack
 from hyperframe import frame as f
 
 import lab
-from desync_cases import PIPELINED, SMUGGLED, Maker, block, http1, http2
+from desync_cases import PIPELINED, SMUGGLED, Maker, Tunnel, block, http1, http2, tunnels
 
 WAIT = 0.4
 # nginx answers these as they were answered at the time: without a head.
@@ -45,6 +49,8 @@ class Recorder(threading.Thread):
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.socket.getsockname()[1]
         self.requests, self.faults = [], []
+        # What came once protocols were switched, by the case.
+        self.raw = {}
         self.start()
 
     def run(self):
@@ -101,13 +107,26 @@ class Recorder(threading.Thread):
                     request["body"] += take(request["framing"])
                 request["whole"] = True
                 case = request["fields"].get("x-case", b"-")
+                answer = switch(request["fields"])
+                if answer:
+                    self.raw[case.decode()] = buffer
+                    client.sendall(answer)
+                if answer and answer.startswith(b"HTTP/1.1 101"):
+                    # Until it ends; that is no fault then.
+                    while True:
+                        more()
+                if answer:
+                    del self.raw[case.decode()]
+                    continue
                 body = b"" if request["method"] == b"HEAD" else case
                 client.sendall(
                     b"HTTP/1.1 200 OK\r\nx-case: %s\r\ncontent-length: %d\r\n\r\n%s" % (case, len(case), body)
                 )
         except EOFError:
             # Between two requests, or in a body whose client broke it off.
-            if buffer and (not self.requests or b"\r\n\r\n" not in buffer):
+            if any(buffer is raw for raw in self.raw.values()):
+                pass
+            elif buffer and (not self.requests or b"\r\n\r\n" not in buffer):
                 in_body = any(not one["whole"] for one in self.requests)
                 if not in_body:
                     self.faults.append(f"left over: {bytes(buffer[:80])!r}")
@@ -115,6 +134,49 @@ class Recorder(threading.Thread):
             pass
         except ValueError as fault:
             self.faults.append(str(fault))
+        client.close()
+
+
+def switch(fields):
+    """What a request for a WebSocket is answered, if it says what it wants."""
+    wanted = fields.get("x-wanted", b"").decode()
+    if not wanted or "upgrade" not in fields:
+        return None
+    if wanted.isdigit():
+        return b"HTTP/1.1 %s No\r\ncontent-length: 2\r\n\r\nno" % wanted.encode()
+    key = fields.get("sec-websocket-key", b"") + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    accept = base64.b64encode(hashlib.sha1(key).digest())
+    lines = {
+        "switch": b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: %s\r\n" % accept,
+        "wrong accept": b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n",
+        "other protocol": b"connection: upgrade\r\nupgrade: h2c\r\nsec-websocket-accept: %s\r\n" % accept,
+        "bare": b"",
+    }[wanted]
+    return b"HTTP/1.1 101 Switching Protocols\r\n%s\r\n" % lines
+
+
+class End(threading.Thread):
+    """Where tunnels lead: it notes the bytes of each connection."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port = self.socket.getsockname()[1]
+        self.connections = []
+        self.start()
+
+    def run(self):
+        while True:
+            client, _ = self.socket.accept()
+            self.connections.append(bytearray())
+            threading.Thread(target=self.read, args=(client, self.connections[-1]), daemon=True).start()
+
+    def read(self, client, to):
+        try:
+            while part := client.recv(65536):
+                to.extend(part)
+        except OSError:
+            pass
         client.close()
 
 
@@ -233,54 +295,134 @@ class Chain:
         to_usher="http1",
         from_usher="http1",
         pieces=None,
+        tls=False,
     ):
         self.name, self.http2, self.pieces, self.problems, self.others = name, http2, pieces, [], 0
-        self.front = front
+        self.front, self.tls = front, tls
         # nginx 1.22 takes trailers of a request for an error, and ends the connection (it logs "client
         # sent HEADERS frame with incorrect identifier").
         self.no_trailers = from_usher == "http2" and (behind or "").startswith("nginx")
         tag = re.sub(r"\W+", "-", name)
-        self.recorder = Recorder()
+        self.recorder, self.end = Recorder(), End()
+        # Only where HTTP/1.1 is spoken all the way does anything switch. haproxy 2.6 makes of a WebSocket
+        # over HTTP/2 the reset of a stream that it never began, which ends the connection.
+        self.switches = not http2 and from_usher == "http1" and to_usher != "http2"
         upstream = self.recorder.port
         if behind:
             upstream = lab.port()
             proxy(behind, f"{tag}-behind", upstream, self.recorder.port, from_usher == "http2", "http1", None)
             lab.wait_for(upstream)
-        self.usher = lab.Usher(binary, upstream, from_usher, name=f"{tag}-usher")
-        self.at = self.usher.clear
+        self.usher = lab.Usher(binary, upstream, from_usher, TUNNELS, name=f"{tag}-usher")
+        self.logged = []
+        self.at = self.usher.tls if tls else self.usher.clear
         if front:
             self.at = lab.port()
             self.sent = lab.FOLDER / f"{tag}-front.sent"
-            proxy(front, f"{tag}-front", self.at, self.usher.clear, http2, to_usher, self.sent)
+            to = self.usher.tls if to_usher == "tls" else self.usher.clear
+            proxy(front, f"{tag}-front", self.at, to, http2, to_usher, self.sent)
             lab.wait_for(self.at)
         self.token = self.usher.token("deploy", "--app", "web").encode()
+
+    def connect(self):
+        """As whoever is in front: in clear, or in TLS."""
+        if self.tls:
+            client = lab.connect_tls(self.at, ["http/1.1"])
+            assert client.selected_alpn_protocol() == "http/1.1"
+        else:
+            client = socket.create_connection(("127.0.0.1", self.at), 5)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return client
+
+    def write(self, client, data):
+        step = self.pieces or len(data)
+        for at in range(0, len(data), step):
+            client.sendall(data[at : at + step])
+
+    def decisions(self):
+        """What usher decided since the last time."""
+        new = self.usher.log()
+        self.logged += new
+        return [line for line in new if line["message"] == "request decided"]
 
     def run(self):
         # What the probes of `wait_for` left behind.
         self.usher.log()
         cases = http2(self.token) if self.http2 else http1(self.token)
+        if self.switches:
+            cases += tunnels(self.token, self.end.port, len(cases))
         self.cases = len(cases)
-        for index, (name, data, behind) in enumerate(cases):
+        self.tunnels = {"granted": 0, "refused": 0}
+        for index, case in enumerate(cases):
             try:
-                if self.http2:
-                    self.send_http2(index, name, data)
+                if isinstance(case, Tunnel):
+                    self.send_tunnel(index, case)
+                elif self.http2:
+                    self.send_http2(index, *case[:2])
                 else:
-                    self.send_http1(index, name, data, behind)
+                    self.send_http1(index, *case)
                 for _ in range(2):
-                    self.ask(name)
+                    self.ask(case[0])
             except OSError as error:
-                self.problems.append(f"{name}: {error!r}")
+                self.problems.append(f"{case[0]}: {error!r}")
         self.judge(cases)
+
+    def send_tunnel(self, index, case):
+        self.decisions()
+        dialled, carried, said = len(self.end.connections), case.carried, b""
+
+        def arrived():
+            """What came to the other end, if there is one."""
+            ends = self.end.connections[dialled:]
+            if (raw := self.recorder.raw.get(f"{index}-one")) is not None:
+                ends = [raw, *ends]
+            return b"".join(ends) if ends else None
+
+        # A proxy may make of a wrong head a right one, which is then the one that counts.
+        mended = case.bytes if self.front else None
+        with self.connect() as client:
+            client.settimeout(WAIT)
+            try:
+                self.write(client, case.head + (case.bytes if case.at_once else b""))
+                while b"\r\n\r\n" not in said and (part := client.recv(65536)):
+                    said += part
+            except OSError:
+                pass
+            status = re.match(rb"HTTP/1\.[01] (\d\d\d)", said)
+            connect = case.head[:7].upper() == b"CONNECT"
+            granted = status is not None and (status[1] == b"101" or connect and status[1] == b"200")
+            try:
+                if not case.at_once:
+                    self.write(client, case.bytes)
+            except OSError:
+                pass
+            deadline = time.monotonic() + 5
+            expected = mended if carried is None else carried
+            while granted and arrived() != expected and time.monotonic() < deadline:
+                time.sleep(0.01)
+            try:
+                while part := client.recv(65536):
+                    said += part
+            except OSError:
+                pass
+        decided = self.decisions()
+        self.tunnels["granted" if granted else "refused"] += 1
+        told = f"{case.name}: {said[:60]!r}, {len(decided)} decided, arrived {(arrived() or b'')[:60]!r}"
+        if granted and (arrived() != expected or len(decided) != 1):
+            self.problems.append(f"not what was to be granted: {told}")
+        if granted and (f"{index}-two".encode() in said or said.count(b"HTTP/1.") > 1):
+            self.problems.append(f"a tunnel was answered: {told}")
+        if not granted and (arrived() or len(decided) > 2 or len(self.end.connections) > dialled):
+            self.problems.append(f"what was refused went on: {told}")
+        no_connect = connect and (self.front or "").startswith("nginx")
+        if carried is not None and not granted and not no_connect:
+            self.problems.append(f"what is in order was not granted: {told}")
 
     def send_http1(self, index, name, data, behind):
         maker = Maker(self.token, str(index))
-        with socket.create_connection(("127.0.0.1", self.at), 5) as client:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self.connect() as client:
             answers = Answers([data.startswith(b"HEAD ")])
             try:
-                step = self.pieces or len(data)
-                for at in range(0, len(data), step):
-                    client.sendall(data[at : at + step])
+                self.write(client, data)
                 answers.read(client, 2 if behind == PIPELINED else 1, WAIT)
                 if not answers.closed:
                     client.sendall(maker.head(b"GET /v1/apps/web HTTP/1.1", which=b"same"))
@@ -306,7 +448,7 @@ class Chain:
             self.problems.append(f"{name}: what is in order was not served: {answers.found}")
 
     def send_http2(self, index, name, data):
-        with socket.create_connection(("127.0.0.1", self.at), 5) as client:
+        with self.connect() as client:
             streams = Streams(client)
             try:
                 client.sendall(data)
@@ -334,7 +476,7 @@ class Chain:
         """Somebody else, who has to be served."""
         self.others += 1
         mine = f"other-{self.others}"
-        with socket.create_connection(("127.0.0.1", self.at), 5) as client:
+        with self.connect() as client:
             if self.http2:
                 streams = Streams(client)
                 fields = [
@@ -360,7 +502,7 @@ class Chain:
 
     def judge(self, cases):
         """Joins what usher decided, what the front sent, and what arrived."""
-        log, quiet, counts = [], time.monotonic(), None
+        log, quiet, counts = self.logged, time.monotonic(), None
         while time.monotonic() - quiet < 1.5:
             log += self.usher.log()
             now = (len(log), len(self.recorder.requests))
@@ -404,6 +546,8 @@ class Chain:
         if self.front and len(decided) > sum(sent.values()):
             self.problems.append(f"usher decided on {len(decided)}, the front sent {sum(sent.values())}")
         front = f"{sum(sent.values())} sent by the front, " if self.front else ""
+        if self.switches:
+            front = f"{self.tunnels['granted']} switched, {self.tunnels['refused']} refused to; {front}"
         self.summary = (
             f"{self.name}: {self.cases} cases, {self.others} others; {front}{len(decided)} decided, {len(permits)} permitted"
             f" ({kept} not forwarded), {len(self.recorder.requests)} at the upstream; {len(self.problems)} problems"
@@ -462,19 +606,28 @@ class Streams:
             self.closed = True
 
 
+# A tunnel to a port of this machine, opened either way.
+TUNNELS = """\
+  - { name: tunnel, tunnel: tcp, host: "{app}.internal:{port}", access: { action: w, app: "{app}" }, upstream: "tcp://127.0.0.1:{port}" }
+  - { name: tunnel-ws, tunnel: tcp, path: "/v1/apps/{app}/tunnel/{port}", access: { action: w, app: "{app}" }, upstream: "tcp://127.0.0.1:{port}" }
+"""
+
+
 def proxy(kind, name, at, to, speaks_http2, to_version, sent):
     """An nginx or haproxy between two ports, as lenient as it can be."""
+    tls = to_version == "tls"
     if kind.startswith("nginx"):
         form = "log_format sent 'sent|$request_id|$upstream_addr';"
         log = f"access_log {sent} sent;" if sent else ""
         front = "proxy_set_header X-Front $request_id;" if sent else ""
         lab.nginx(
             name,
-            f"{form} upstream next {{ server 127.0.0.1:{to}; keepalive 4; }}\n"
+            f"map $http_upgrade $wish {{ default upgrade; '' ''; }}\n{form} upstream next {{ server 127.0.0.1:{to}; keepalive 4; }}\n"
             f"server {{ {log} listen 127.0.0.1:{at}{' http2' if speaks_http2 else ''};"
             f" underscores_in_headers on; ignore_invalid_headers off; merge_slashes off; client_body_timeout 3s;"
             f" large_client_header_buffers 8 100k; client_max_body_size 0;"
-            f" location / {{ proxy_pass http://next; proxy_http_version 1.1; proxy_set_header Connection '';"
+            f" location / {{ proxy_pass {'https' if tls else 'http'}://next; proxy_http_version 1.1;"
+            f" proxy_set_header Connection $wish; proxy_set_header Upgrade $http_upgrade;"
             f" proxy_set_header Host $http_host; {front} proxy_request_buffering {'off' if 'unbuffered' in kind else 'on'};"
             f" proxy_read_timeout 3s; }} }}",
         )
@@ -492,7 +645,7 @@ def proxy(kind, name, at, to, speaks_http2, to_version, sent):
         f"frontend front\n  bind 127.0.0.1:{at}{' proto h2' if speaks_http2 else ''}\n"
         + ("  log global\n  log-format sent|%ID|%s\n" if sent else "")
         + f"{id_lines}  default_backend next\n"
-        f"backend next\n  server usher 127.0.0.1:{to}{' proto h2' if to_version == 'http2' else ''}\n",
+        f"backend next\n  server usher 127.0.0.1:{to}{' proto h2' if to_version == 'http2' else ' ssl verify none alpn http/1.1' if tls else ''}\n",
     )
     if sent:
         sent.symlink_to(lab.FOLDER / f"{child_name}.log")
@@ -501,12 +654,16 @@ def proxy(kind, name, at, to, speaks_http2, to_version, sent):
 CHAINS = [
     ("usher", {}),
     ("usher, in pieces", {"pieces": 7}),
+    ("TLS > usher", {"tls": True}),
+    ("TLS > usher, in pieces", {"tls": True, "pieces": 7}),
     ("h2 > usher", {"http2": True}),
     ("nginx > usher", {"front": "nginx"}),
     ("nginx unbuffered > usher", {"front": "nginx unbuffered"}),
     ("h2 > nginx > usher", {"front": "nginx", "http2": True}),
     ("h2 > nginx unbuffered > usher", {"front": "nginx unbuffered", "http2": True}),
     ("haproxy > usher", {"front": "haproxy"}),
+    ("nginx unbuffered > TLS > usher", {"front": "nginx unbuffered", "to_usher": "tls"}),
+    ("haproxy > TLS > usher", {"front": "haproxy", "to_usher": "tls"}),
     ("haproxy > h2 > usher", {"front": "haproxy", "to_usher": "http2"}),
     ("h2 > haproxy > usher", {"front": "haproxy", "http2": True}),
     ("h2 > haproxy > h2 > usher", {"front": "haproxy", "http2": True, "to_usher": "http2"}),
@@ -524,6 +681,7 @@ CHAINS = [
 def control(kind, binary):
     """A chain without usher: how much of what arrives has two readings."""
     chain = Chain(f"{kind}, no usher", binary)
+    chain.switches = False
     chain.at = lab.port()
     proxy(kind, f"{kind.split()[0]}-alone", chain.at, chain.recorder.port, False, "http1", None)
     lab.wait_for(chain.at)
@@ -550,6 +708,7 @@ def main(binary, only=None):
             print(chain.summary, flush=True)
             for problem in chain.problems:
                 print(f"    {problem[:300]}")
+    wrong += lab.shown()
     print(f"{wrong} problems")
     return bool(wrong)
 

@@ -2,11 +2,13 @@
 
 A case is bytes (of HTTP/1.1) or frames (of HTTP/2). It says what is behind it: `SMUGGLED` must never
 be read as a request, at least not by usher; `PIPELINED` is one, since what is before it ends there
-for every reader.
+for every reader. Where it is a tunnel, what is behind is somebody else's bytes.
 """
 
-from hyperframe import frame as f
+import collections
+
 import hpack
+from hyperframe import frame as f
 
 SMUGGLED, PIPELINED = "smuggled", "pipelined"
 HOST = b"localhost"
@@ -194,7 +196,7 @@ def http1(token):
 
     # Other protocols, and bodies that are asked for or come too early.
     upgrade = b"connection: upgrade\r\nupgrade: %s\r\n"
-    socket = upgrade % b"websocket" + b"sec-websocket-version: 13\r\nsec-websocket-key: %s\r\n" % KEY
+    socket = websocket(KEY)
     attach = b"GET /v1/apps/web/attach HTTP/1.1"
     h2c = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
     framed("upgrade to h2c", h2c, line=GET, behind=None)
@@ -234,6 +236,118 @@ def http1(token):
         PIPELINED,
     )
     return found
+
+
+# The head, what is sent behind it (at once, or behind the answer), and what of that has to arrive at
+# the other end once usher has switched; `None` where it must not switch.
+Tunnel = collections.namedtuple("Tunnel", "name head behind bytes carried at_once")
+
+
+def tunnels(token, port, first):
+    """What is no longer HTTP/1.1, or would not be if it were granted: WebSockets, and tunnels to this
+    port. `m` makes the lines of a case; the first has the number `first`."""
+    found = []
+
+    def case(name, head, carried=None):
+        """With each kind of bytes behind it. `carried` makes what arrives of them."""
+        for what, make in BEHIND:
+            for at_once in (True, False):
+                maker = Maker(token, f"{first + len(found)}")
+                behind = make(maker)
+                found.append(
+                    Tunnel(
+                        f"{name}, {what} {'at once' if at_once else 'behind the answer'}",
+                        head(maker),
+                        SMUGGLED if carried else None,
+                        behind,
+                        carried(behind) if carried else None,
+                        at_once,
+                    )
+                )
+
+    whole = lambda behind: behind
+    attach, socket = b"GET /v1/apps/web/attach HTTP/1.1", websocket(KEY)
+    # What the upstream makes of it, see `Recorder`.
+    wanted = b"x-wanted: %s\r\n"
+    case("a WebSocket", lambda m: m.head(attach, socket + wanted % b"switch"), whole)
+    for answer in [b"200", b"403", b"426", b"wrong accept", b"other protocol", b"bare"]:
+        case(
+            f"a WebSocket that is answered {answer.decode()}",
+            lambda m: m.head(attach, socket + wanted % answer),
+        )
+    switch = socket + wanted % b"switch"
+    for name, line, lines in [
+        ("of another app", attach.replace(b"web", b"api"), switch),
+        ("that no route has", GET, switch),
+        ("by POST", attach.replace(b"GET", b"POST"), switch),
+        ("without its key", attach, switch.replace(KEY, b"")),
+        ("of version 8", attach, switch.replace(b": 13", b": 8")),
+        ("or h2c", attach, switch.replace(b"websocket", b"websocket, h2c", 1)),
+        ("with chunks to come", attach, switch + b"transfer-encoding: chunked\r\n"),
+        ("with a body to come", attach, switch + b"content-length: 10\r\n"),
+        ("with a body to ask for", attach, switch + b"expect: 100-continue\r\ncontent-length: 10\r\n"),
+        ("of HTTP/1.0", attach.replace(b"HTTP/1.1", b"HTTP/1.0"), switch),
+    ]:
+        case(f"a WebSocket {name}", lambda m: m.head(line, lines))
+    case("a WebSocket without a token", lambda m: m.head(attach, switch).replace(token, b"x"))
+
+    # A tunnel in a WebSocket: the messages are usher's to read.
+    inside = b"GET /v1/apps/%s/tunnel/%d HTTP/1.1"
+    case("a tunnel in a WebSocket", lambda m: m.head(inside % (b"web", port), socket), payload)
+    case("a tunnel in a WebSocket, of another app", lambda m: m.head(inside % (b"api", port), socket))
+    case("a tunnel in no WebSocket", lambda m: m.head(inside % (b"web", port)))
+
+    at = b"web.internal:%d" % port
+    connect = lambda m, more=b"", at=at, host=None: m.head(
+        b"CONNECT %s HTTP/1.1" % at, more, host=b"host: %s\r\n" % (host or at)
+    )
+    case("CONNECT", connect, whole)
+    case("CONNECT without a token", lambda m: connect(m).replace(token, b"x"))
+    for name, other in [
+        ("another app", at.replace(b"web", b"api")),
+        ("nobody", b"nobody.internal:%d" % port),
+        ("another host", b"web.example:%d" % port),
+        ("a port where nobody is", b"web.internal:1"),
+        ("no port", b"web.internal"),
+        ("a path", b"/v1/apps/web"),
+        ("a URI", b"http://%s/" % at),
+    ]:
+        case(f"CONNECT to {name}", lambda m: connect(m, at=other))
+    case("CONNECT to two hosts", lambda m: connect(m, host=b"api.internal:%d" % port))
+    for lines in [
+        b"content-length: 10\r\n", b"transfer-encoding: chunked\r\n", b"expect: 100-continue\r\ncontent-length: 10\r\n",
+        b"content-length: 0\r\ntransfer-encoding: chunked\r\n", b"content-length : 0\r\n", b"transfer-encoding:\x0bchunked\r\n",
+    ]:  # fmt: skip
+        case(f"CONNECT with {lines.decode()!r}", lambda m: connect(m, lines))
+    case("connect", lambda m: connect(m).replace(b"CONNECT", b"connect"))
+    return found
+
+
+def websocket(key):
+    """The lines that ask for a WebSocket."""
+    lines = b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    return lines + b"sec-websocket-key: %s\r\n" % key
+
+
+def message(content):
+    """A binary message of a WebSocket as a client sends it; its mask is nought."""
+    return b"\x82\xfe" + len(content).to_bytes(2, "big") + bytes(4) + content
+
+
+def payload(behind):
+    """What usher reads from the messages of a WebSocket: nothing that is none."""
+    return behind[8:] if behind.startswith(b"\x82") else b""
+
+
+# What follows a head, and looks like a request to whoever reads HTTP there.
+BEHIND = [
+    ("a request", lambda m: m.behind()),
+    ("a request behind an empty line", lambda m: b"\r\n" + m.behind()),
+    ("a request behind the end of chunks", lambda m: b"0\r\n\r\n" + m.behind()),
+    ("a request behind ten bytes", lambda m: b"0123456789" + m.behind()),
+    ("a request in a message", lambda m: message(m.behind())),
+    ("a preface of HTTP/2 and a request", lambda m: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + m.behind()),
+]
 
 
 def http2(token):

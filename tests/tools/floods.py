@@ -375,6 +375,7 @@ def main(binary, only=""):
             f" {usher.resident() / 2**20:.0f} afterwards; {other}",
             flush=True,
         )
+    wrong += lab.shown()
     print(f"{len(names) + len(readers)} floods, {wrong} not as expected")
     return bool(wrong)
 

@@ -6,6 +6,7 @@ Everything is on loopback and in a folder that is removed in the end.
 """
 
 import atexit
+import base64
 import json
 import os
 import pathlib
@@ -28,7 +29,7 @@ ATTACKER, ORDINARY = "127.0.0.1", "127.0.0.2"
 FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="usher-tools-"))
 # Servers that give up being root have to find their way to what they serve.
 FOLDER.chmod(0o711)
-CHILDREN, PORTS = [], set()
+CHILDREN, PORTS, USHERS = [], set(), []
 
 
 def end():
@@ -102,9 +103,10 @@ def certificate():
 
 
 class Usher:
-    """A running usher before one upstream. `.clear` and `.tls` are its ports."""
+    """A running usher before one upstream. `.clear` and `.tls` are its ports; `routes` are lines of the
+    configuration that it has beside those of the file."""
 
-    def __init__(self, binary, upstream, protocol="http1", more="", name="usher"):
+    def __init__(self, binary, upstream, protocol="http1", routes="", name="usher"):
         self.binary, self.name = pathlib.Path(binary).resolve(), name
         self.clear, self.tls, self.admin = port(), port(), port()
         self.folder = FOLDER / name
@@ -124,6 +126,7 @@ class Usher:
                 f'urls: [ "http://127.0.0.1:{upstream}" ]\n    protocol: {protocol}\n',
             ),
             ('"http://127.0.0.1:4281"', f'"http://127.0.0.1:{upstream}"'),
+            ("\nroutes:\n", f"\nroutes:\n{routes}"),
         ]
         if protocol == "http1":
             replaced += [
@@ -134,19 +137,23 @@ class Usher:
             assert text.count(old) == 1, f"config/usher.yaml has no longer one {old!r}"
             text = text.replace(old, new)
         self.config = self.folder / "usher.yaml"
-        self.config.write_text(text + more)
-        key = subprocess.run(["openssl", "rand", "-base64", "32"], check=True, capture_output=True)
-        self.env = os.environ | {"USHER_SEAL_KEY": key.stdout.decode().strip()}
+        self.config.write_text(text)
+        key = os.urandom(32)
+        self.secrets = [key]
+        self.env = os.environ | {"USHER_SEAL_KEY": base64.b64encode(key).decode()}
         self.child = run(name, self.binary, "serve", "--config", self.config, env=self.env)
         for at in (self.clear, self.tls, self.admin):
             wait_for(at, name)
         self.read, self.rest = 0, b""
+        USHERS.append(self)
 
     def token(self, *kind):
         """A token of that kind, as `usher token create` takes it."""
         command = [self.binary, "token", "create", *kind, "--config", self.config]
         done = subprocess.run(command, env=self.env, check=True, capture_output=True)
-        return done.stdout.decode().strip()
+        token = done.stdout.decode().strip()
+        self.secrets += [base64.b64decode(text) for text in re.findall("fm2_([A-Za-z0-9+/=]+)", token)]
+        return token
 
     def log(self):
         """What was logged since the last time."""
@@ -157,13 +164,28 @@ class Usher:
         *lines, self.rest = (self.rest + new).split(b"\n")
         return [json.loads(line) for line in lines if line.startswith(b"{")]
 
-    def metric(self, name):
-        """The sum of a metric over its labels."""
+    def metrics(self):
         with socket.create_connection(("127.0.0.1", self.admin), 5) as admin:
             admin.sendall(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-            text = b"".join(iter(lambda: admin.recv(65536), b"")).decode()
-        found = re.findall(rf"^{name}(?:\{{.*\}})? ([0-9.e+]+)$", text, re.M)
+            return b"".join(iter(lambda: admin.recv(65536), b""))
+
+    def metric(self, name):
+        """The sum of a metric over its labels."""
+        found = re.findall(rf"^{name}(?:\{{.*\}})? ([0-9.e+]+)$", self.metrics().decode(), re.M)
         return int(sum(map(float, found)))
+
+    def shown(self):
+        """Parts of its tokens and of its seal key that show in its whole log or in /metrics."""
+        told = {"the log": (FOLDER / f"{self.name}.log").read_bytes(), "/metrics": self.metrics()}
+        # Nothing is found where nothing is looked through.
+        assert b'"message":"' in told["the log"] and b"\n# TYPE usher_" in told["/metrics"]
+        return [
+            f"{self.name}: {part!r} in {place}"
+            for secret in self.secrets
+            for part in parts(secret)
+            for place, text in told.items()
+            if part in text
+        ]
 
     def resident(self):
         """Bytes in memory."""
@@ -184,6 +206,25 @@ class Usher:
         while (open_now := self.metric("usher_connections_open")) and time.monotonic() < deadline:
             time.sleep(0.1)
         return open_now
+
+
+def parts(secret):
+    """Pieces of a secret, so short that one is in whatever shows 32 bytes of it: as it is, in base64,
+    hexadecimal, and as a list of numbers."""
+    size = 9
+    for at in range(0, len(secret) - size + 1, size):
+        piece = secret[at : at + size]
+        yield from (piece, base64.b64encode(piece), piece.hex().encode(), piece.hex().upper().encode())
+        yield ", ".join(map(str, piece)).encode()
+
+
+def shown():
+    """How many secrets of all ushers show where nobody may see them; says which."""
+    found = [one for usher in USHERS for one in usher.shown()]
+    print(f"{sum(len(usher.secrets) for usher in USHERS)} tokens and keys, {len(found)} parts of them in logs and /metrics")
+    for one in found:
+        print(f"    {one}")
+    return len(found)
 
 
 class Ordinary(threading.Thread):

@@ -75,6 +75,7 @@ def main(binary):
             f" descriptors {before[2]} -> {usher.descriptors()}{'' if good else '  NOT AS EXPECTED'}",
             flush=True,
         )
+    wrong += lab.shown()
     print(f"{len(runs)} runs, {wrong} not as expected; usher's 503: "
           f"{usher.metric('usher_forward_failures_total')}")  # fmt: skip
     return bool(wrong)

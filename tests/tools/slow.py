@@ -98,6 +98,7 @@ def main(binary):
             f" {usher.descriptors()}; {other} (nginx itself {direct.longest * 1000:.0f} ms){'' if good else '  NOT AS EXPECTED'}",
             flush=True,
         )
+    wrong += lab.shown()
     print(f"{len(RUNS)} runs, {wrong} not as expected")
     return bool(wrong)
 
