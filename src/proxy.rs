@@ -13,6 +13,7 @@ mod admission;
 mod assertion;
 mod body;
 mod budget;
+mod chunked;
 mod client;
 mod connection;
 mod deadline;

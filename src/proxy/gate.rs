@@ -12,13 +12,13 @@
 //! What hyper keeps for the service to see (a repeated `Host`, say) is judged there, for both
 //! versions of HTTP by the same rule, and not here.
 
-mod chunked;
 mod head;
 mod refusal;
 
-use self::chunked::Chunked;
 use self::head::Head;
+pub(super) use self::head::{is_control, is_name};
 pub use self::refusal::Refusal;
+use super::chunked::{Chunked, Rules};
 use crate::config::{ConnectionLimits, Oddity};
 
 /// Follows one connection. It reads no socket and keeps no bytes.
@@ -37,6 +37,16 @@ struct Bounds {
     target_bytes: usize,
     odd_header_names: Oddity,
     chunk_extensions: Oddity,
+}
+
+impl Bounds {
+    /// Of a body of chunks.
+    fn rules(self) -> Rules {
+        Rules {
+            odd_names: self.odd_header_names,
+            extensions: self.chunk_extensions,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -109,7 +119,9 @@ impl Gate {
                         self.stage = match end.framing {
                             Framing::Sized(0) => end.after.stage(),
                             Framing::Sized(length) => Stage::Sized(length, end.after),
-                            Framing::Chunked => Stage::Chunked(Chunked::default(), end.after),
+                            Framing::Chunked => {
+                                Stage::Chunked(Chunked::new(self.limits.rules()), end.after)
+                            }
                         };
                         Ok(end.bytes)
                     }
@@ -124,9 +136,9 @@ impl Gate {
                     }
                     Ok(taken)
                 }
-                Stage::Chunked(body, after) => match body.scan(rest, self.limits) {
-                    Ok((taken, ended)) => {
-                        if ended {
+                Stage::Chunked(body, after) => match body.scan(rest) {
+                    Ok(taken) => {
+                        if body.is_over() {
                             self.stage = after.stage();
                         }
                         Ok(taken)

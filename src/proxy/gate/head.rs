@@ -397,14 +397,14 @@ fn controls(word: u64) -> u64 {
 }
 
 /// A byte that no line has inside, but a tab in a value.
-pub(super) fn is_control(byte: u8) -> bool {
+pub(in crate::proxy) fn is_control(byte: u8) -> bool {
     // Both are looked at, whatever the first says: see `first_control`.
     (byte < 0x20) | (byte == 0x7f)
 }
 
 /// What a header name may be made of: letters, digits and hyphens, or all that RFC 9110 allows
 /// where the service drops the others.
-pub(super) fn is_name(byte: u8, odd: Oddity) -> bool {
+pub(in crate::proxy) fn is_name(byte: u8, odd: Oddity) -> bool {
     is(byte, name_class(odd))
 }
 

@@ -1,18 +1,38 @@
-//! A body of chunks, byte by byte but for the chunks themselves.
+//! A body of chunks (RFC 9112 7.1), byte by byte but for the chunks themselves.
 
-use super::head::{is_control, is_name};
-use super::{Bounds, Refusal};
+use super::gate::{Refusal, is_control, is_name};
 use crate::config::Oddity;
 
 /// Follows the body up to the end of its trailer section.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Chunked {
+    rules: Rules,
     part: Part,
     /// Bytes of the trailer section so far.
     trailer_bytes: usize,
     trailers: usize,
     /// Bytes of extensions so far.
     extension_bytes: usize,
+}
+
+/// What a body may have that not all readers agree on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Trailer names with other marks than hyphens.
+    pub(super) odd_names: Oddity,
+    /// Extensions of chunks.
+    pub(super) extensions: Oddity,
+}
+
+/// So many bytes of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// What is around chunks.
+    Framing(usize),
+    /// What is in one.
+    Data(usize),
+    /// Of the trailer section, its last empty line included.
+    Trailers(usize),
 }
 
 /// What comes next.
@@ -47,52 +67,77 @@ enum Part {
     TrailerEnd,
     /// The last line feed.
     End,
-}
-
-impl Default for Part {
-    fn default() -> Self {
-        Self::Size { size: 0, digits: 0 }
-    }
+    /// Nothing.
+    Over,
 }
 
 impl Chunked {
-    /// Takes bytes of the body: how many, and whether they are its last.
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            part: Part::SIZE,
+            trailer_bytes: 0,
+            trailers: 0,
+            extension_bytes: 0,
+        }
+    }
+
+    /// Whether the last byte of the body has been taken.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.part, Part::Over)
+    }
+
+    /// Takes bytes of the body, up to its end.
     ///
     /// # Errors
     ///
     /// How many bytes are good, and what is wrong behind them.
-    pub(super) fn scan(
-        &mut self,
-        bytes: &[u8],
-        limits: Bounds,
-    ) -> Result<(usize, bool), (usize, Refusal)> {
+    pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<usize, (usize, Refusal)> {
         let mut at = 0;
-        while let Some(byte) = bytes.get(at).copied() {
-            if let Part::Data { left } = &mut self.part {
-                let here = bytes.len() - at;
-                let taken = usize::try_from(*left).map_or(here, |left| left.min(here));
-                *left -= taken as u64;
-                if *left == 0 {
-                    self.part = Part::DataCr;
-                }
-                at += taken;
-                continue;
-            }
-            if let Part::End = self.part {
-                return match byte {
-                    b'\n' => Ok((at + 1, true)),
-                    _ => Err((at, Refusal::Trailer)),
-                };
-            }
-            self.part = self.next(byte, limits).map_err(|refusal| (at, refusal))?;
-            at += 1;
+        while at < bytes.len() && !self.is_over() {
+            let rest = bytes.get(at..).unwrap_or_default();
+            at += match self.piece(rest) {
+                Ok(Piece::Framing(taken) | Piece::Data(taken) | Piece::Trailers(taken)) => taken,
+                Err((good, refusal)) => return Err((at + good, refusal)),
+            };
         }
-        Ok((at, false))
+        Ok(at)
     }
 
-    fn next(&mut self, byte: u8, limits: Bounds) -> Result<Part, Refusal> {
+    /// Takes as many of the bytes, of which there is one at least, as are of one kind.
+    ///
+    /// # Errors
+    ///
+    /// How many bytes are good, and have been taken, and what is wrong behind them.
+    pub(super) fn piece(&mut self, bytes: &[u8]) -> Result<Piece, (usize, Refusal)> {
+        if let Part::Data { left } = &mut self.part {
+            let taken = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            *left -= taken as u64;
+            if *left == 0 {
+                self.part = Part::DataCr;
+            }
+            return Ok(Piece::Data(taken));
+        }
+        let in_trailers = self.part.is_trailer();
+        let mut taken = 0;
+        for byte in bytes {
+            self.part = self.next(*byte).map_err(|refusal| (taken, refusal))?;
+            taken += 1;
+            if matches!(self.part, Part::Data { .. } | Part::Over)
+                || self.part.is_trailer() != in_trailers
+            {
+                break;
+            }
+        }
+        Ok(match in_trailers {
+            true => Piece::Trailers(taken),
+            false => Piece::Framing(taken),
+        })
+    }
+
+    fn next(&mut self, byte: u8) -> Result<Part, Refusal> {
         match self.part {
-            Part::Size { size, digits } => match (byte, limits.chunk_extensions) {
+            Part::Size { size, digits } => match (byte, self.rules.extensions) {
                 (b';', Oddity::Drop) if digits > 0 => Ok(Part::Extension { size }),
                 (_, Oddity::Drop | Oddity::Refuse) => next_digit(size, digits, byte),
             },
@@ -111,7 +156,7 @@ impl Chunked {
                 _ => Err(Refusal::ChunkSize),
             },
             Part::DataCr if byte == b'\r' => Ok(Part::DataLf),
-            Part::DataLf if byte == b'\n' => Ok(Part::default()),
+            Part::DataLf if byte == b'\n' => Ok(Part::SIZE),
             Part::Data { .. } | Part::DataCr | Part::DataLf => Err(Refusal::ChunkEnd),
             Part::TrailerStart if byte == b'\r' => Ok(Part::End),
             Part::TrailerStart | Part::TrailerName | Part::TrailerValue | Part::TrailerEnd => {
@@ -119,13 +164,37 @@ impl Chunked {
                 if self.trailer_bytes > TRAILER_BYTES || self.trailers >= TRAILERS {
                     return Err(Refusal::TrailersTooLarge);
                 }
-                let next = next_in_trailer(self.part, byte, limits).ok_or(Refusal::Trailer)?;
+                let names = self.rules.odd_names;
+                let next = next_in_trailer(self.part, byte, names).ok_or(Refusal::Trailer)?;
                 if let Part::TrailerEnd = self.part {
                     self.trailers += 1;
                 }
                 Ok(next)
             }
-            Part::End => Err(Refusal::Trailer),
+            Part::End if byte == b'\n' => Ok(Part::Over),
+            Part::End | Part::Over => Err(Refusal::Trailer),
+        }
+    }
+}
+
+impl Part {
+    /// Before the first digit of a size.
+    const SIZE: Self = Self::Size { size: 0, digits: 0 };
+
+    fn is_trailer(self) -> bool {
+        match self {
+            Self::TrailerStart
+            | Self::TrailerName
+            | Self::TrailerValue
+            | Self::TrailerEnd
+            | Self::End => true,
+            Self::Size { .. }
+            | Self::Extension { .. }
+            | Self::SizeEnd { .. }
+            | Self::Data { .. }
+            | Self::DataCr
+            | Self::DataLf
+            | Self::Over => false,
         }
     }
 }
@@ -146,8 +215,7 @@ fn next_digit(size: u64, digits: u8, byte: u8) -> Result<Part, Refusal> {
 }
 
 /// A trailer is written like a header, and read with less care by more readers.
-fn next_in_trailer(part: Part, byte: u8, limits: Bounds) -> Option<Part> {
-    let odd = limits.odd_header_names;
+fn next_in_trailer(part: Part, byte: u8, odd: Oddity) -> Option<Part> {
     match (part, byte) {
         (Part::TrailerName, b':') => Some(Part::TrailerValue),
         (Part::TrailerStart | Part::TrailerName, byte) if is_name(byte, odd) => {
@@ -169,7 +237,8 @@ fn next_in_trailer(part: Part, byte: u8, limits: Bounds) -> Option<Part> {
             | Part::Data { .. }
             | Part::DataCr
             | Part::DataLf
-            | Part::End,
+            | Part::End
+            | Part::Over,
             _,
         ) => None,
     }
