@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::budget::{Full, Share};
 use super::deadline::Deadline;
+use super::forward::Broken;
 use super::headers;
 use super::http1::{Http1, Switched};
 use super::lease::{LeaseWatch, Leases, Standing};
@@ -259,10 +260,6 @@ pub(super) struct ResponseBody {
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every response is the upstream's, and a box would be an allocation for each"
-)]
 enum Source {
     Empty,
     Own(Bytes),
@@ -285,7 +282,7 @@ impl ResponseBody {
     pub(super) fn upstream(body: UpstreamBody, in_flight: InFlight) -> Self {
         let mut body = body;
         in_flight.handed_over(body.moved + body.idle);
-        let source = if body.incoming.is_end_stream() {
+        let source = if body.link.is_over() {
             body.link.finish();
             Source::Empty
         } else {
@@ -301,7 +298,6 @@ impl ResponseBody {
 /// A response body of the upstream, with what it arrives on.
 #[derive(Debug)]
 pub(super) struct UpstreamBody {
-    pub(super) incoming: Incoming,
     pub(super) link: Link,
     pub(super) upload: Option<Rc<Upload>>,
     /// Silence allowed in both directions together.
@@ -318,10 +314,9 @@ pub(super) struct UpstreamBody {
 
 impl UpstreamBody {
     /// The body of a response that switches protocols: there is none, and nothing carries it.
-    pub(super) fn none(incoming: Incoming) -> Self {
+    pub(super) fn none() -> Self {
         Self {
-            incoming,
-            link: Link::Http1(None),
+            link: Link::Over,
             upload: None,
             idle: Duration::ZERO,
             moved: turn::now(),
@@ -337,31 +332,58 @@ impl UpstreamBody {
 pub(super) enum Link {
     /// A connection of its own, driven by this body, parked when the body is complete. Dropping
     /// it closes the connection, so an unfinished exchange never leaves one behind.
-    Http1(Option<(Http1, Rc<Server>)>),
+    Http1(Box<Http1>, Rc<Server>),
     /// A stream of a shared connection, which a task of its own drives.
-    Http2(Deadline),
+    Http2(Incoming, Deadline),
+    /// Nothing any more: the response is complete.
+    Over,
+    /// Nothing any more: the response has no end.
+    Cut,
 }
 
 impl Link {
+    /// The response is complete.
     fn finish(&mut self) {
-        if let Self::Http1(taken) = self
-            && let Some((connection, home)) = taken.take()
-        {
+        if let Self::Http1(connection, home) = std::mem::replace(self, Self::Over) {
             home.park(connection);
         }
     }
 
     fn fail(&mut self) {
-        if let Self::Http1(taken) = self {
-            *taken = None;
-        }
+        *self = Self::Cut;
     }
 
     /// What the connection has become, if its server has switched protocols.
     pub(super) fn into_switched(self) -> Option<Switched> {
         match self {
-            Self::Http1(taken) => taken?.0.into_switched(),
-            Self::Http2(_) => None,
+            Self::Http1(connection, _) => connection.into_switched(),
+            Self::Http2(..) | Self::Over | Self::Cut => None,
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Self::Http1(connection, _) => connection.poll_body(cx).map_err(Broken::Http1),
+            Self::Http2(incoming, _) => Pin::new(incoming).poll_frame(cx).map_err(Broken::Http2),
+            Self::Over | Self::Cut => Poll::Ready(None),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Http1(connection, _) => connection.is_over(),
+            Self::Http2(incoming, _) => incoming.is_end_stream(),
+            Self::Over => true,
+            Self::Cut => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(connection, _) => connection.size_hint(),
+            Self::Http2(incoming, _) => incoming.size_hint(),
+            Self::Over => SizeHint::with_exact(0),
+            Self::Cut => SizeHint::new(),
         }
     }
 }
@@ -371,7 +393,7 @@ impl Link {
 pub(super) enum StreamError {
     /// The upstream broke off.
     #[error("the upstream broke off its response")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Broken),
     /// Nothing moved for as long as the idle deadline.
     #[error("nothing moved in time")]
     Idle,
@@ -400,14 +422,10 @@ impl UpstreamBody {
         if let Some(end) = self.tail.take() {
             return Poll::Ready(Some(Ok(self.note(Frame::data(end)))));
         }
-        let polled = match &mut self.link {
-            Link::Http1(Some((connection, _))) => connection.poll_body(&mut self.incoming, cx),
-            Link::Http1(None) | Link::Http2(_) => Pin::new(&mut self.incoming).poll_frame(cx),
-        };
-        match polled {
+        match self.link.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.moved = turn::now();
-                if self.incoming.is_end_stream() {
+                if self.link.is_over() {
                     self.link.finish();
                 }
                 match cleaned(frame, &[]) {
@@ -458,9 +476,9 @@ impl UpstreamBody {
         let upload = self.upload.as_ref().map(|upload| upload.moved());
         let due = upload.map_or(self.moved, |at| at.max(self.moved)) + self.idle;
         let deadline = match &mut self.link {
-            Link::Http1(Some((connection, _))) => connection.deadline(),
-            Link::Http2(deadline) => deadline,
-            Link::Http1(None) => return Poll::Pending,
+            Link::Http1(connection, _) => connection.deadline(),
+            Link::Http2(_, deadline) => deadline,
+            Link::Over | Link::Cut => return Poll::Pending,
         };
         deadline.poll(cx, due).map(|()| {
             self.link.fail();
@@ -535,7 +553,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Empty => true,
             Source::Own(_) => false,
-            Source::Upstream(body) => body.tail.held().is_empty() && body.incoming.is_end_stream(),
+            Source::Upstream(body) => body.tail.held().is_empty() && body.link.is_over(),
         }
     }
 
@@ -543,7 +561,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Own(bytes) => exactly(bytes),
-            Source::Upstream(body) => longer(&body.incoming.size_hint(), body.tail.held()),
+            Source::Upstream(body) => longer(&body.link.size_hint(), body.tail.held()),
         }
     }
 }

@@ -87,6 +87,11 @@ impl Chunked {
         matches!(self.part, Part::Over)
     }
 
+    /// Whether the next byte is in a chunk.
+    pub(super) fn is_in_data(&self) -> bool {
+        matches!(self.part, Part::Data { .. })
+    }
+
     /// Takes bytes of the body, up to its end.
     ///
     /// # Errors

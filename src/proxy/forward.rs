@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use thiserror::Error;
 use uuid::fmt::Hyphenated;
 
@@ -15,7 +14,7 @@ use super::client::{FORWARDED_FOR, FORWARDED_PROTO};
 use super::connection::Connection;
 use super::decision::DecisionId;
 use super::headers::{self, Sieve};
-use super::http1::Switched;
+use super::http1::{Fault, Switched};
 use super::respond::Answer;
 use super::setup::RouteEntry;
 use super::tail::Tail;
@@ -45,7 +44,7 @@ pub(super) enum ForwardError {
     Late,
     /// The connection broke.
     #[error("the upstream broke off")]
-    Failed(#[source] hyper::Error),
+    Failed(#[source] Broken),
     /// The response cannot be passed on.
     #[error("the upstream's response is unusable: {0}")]
     Response(&'static str),
@@ -67,6 +66,17 @@ pub(super) enum ForwardError {
     /// The route takes a WebSocket handshake only.
     #[error("the route is a tunnel, which begins with a WebSocket handshake")]
     NotWebSocket,
+}
+
+/// How an exchange with an upstream broke.
+#[derive(Debug, Error)]
+pub(super) enum Broken {
+    /// On a connection of its own.
+    #[error(transparent)]
+    Http1(#[from] Fault),
+    /// On a stream of a shared one.
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
 }
 
 /// Sends the request that `permit` is for, and returns the response as it begins.
@@ -115,7 +125,7 @@ pub(super) async fn forward(
     route.metrics.responded(response.status().as_u16());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         switch(link, tenure, route, decision, connection)?;
-        return Ok(response.map(UpstreamBody::none));
+        return Ok(response.map(|()| UpstreamBody::none()));
     }
     if !matches!(response.status(), StatusCode::OK | StatusCode::NO_CONTENT) {
         upstream.plan.keep_here(response.headers_mut());
@@ -127,8 +137,7 @@ pub(super) async fn forward(
     // The version on the client's side is not the upstream's business.
     *response.version_mut() = Version::HTTP_11;
     let events = tenure.as_ref().and_then(|_| Events::of(response.headers()));
-    Ok(response.map(|incoming| UpstreamBody {
-        incoming,
+    Ok(response.map(|()| UpstreamBody {
         link,
         upload,
         idle,
@@ -180,7 +189,7 @@ struct Exchange<'a> {
 }
 
 /// A response that has begun, what carries it, and what is left of the request.
-type Begun = (Response<Incoming>, Link, Option<Rc<Upload>>);
+type Begun = (Response<()>, Link, Option<Rc<Upload>>);
 
 impl Exchange<'_> {
     /// Sends the request and waits for a response head that can be passed on.

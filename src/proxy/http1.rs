@@ -1,53 +1,59 @@
 //! One HTTP/1.1 connection to an upstream, driven by the request that uses it.
 //!
-//! hyper expects a task of its own for each connection. Here the request's task polls the
-//! connection before it polls what the connection produces: that saves two task switches a
-//! request, and whatever ends the request (its client gone, a deadline) ends the connection too.
+//! usher speaks this side itself, since a request crosses it once and nothing else does: no task of
+//! its own, no channel, one buffer for each direction. Whatever ends the request (its client gone,
+//! a deadline) ends the connection too. What an upstream says is read in one way or not at all: a
+//! response whose end can be found in two places is none.
+
+mod coding;
+mod outgoing;
+mod response;
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::{Body as _, Frame, Incoming};
-use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::{Frame, SizeHint};
 use rustls::ClientConfig;
+use thiserror::Error;
+use tokio::io::AsyncReadExt;
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
-use super::body::{RequestBody, Stage, Upload};
+use self::coding::{Next, Rest};
+use self::outgoing::Outgoing;
+use super::body::{RequestBody, Stage, Upload, UploadError};
 use super::deadline::Deadline;
-use super::forward::ForwardError;
+use super::forward::{Broken, ForwardError};
+use super::gate::Refusal;
 use super::socket::Socket;
 use super::tenure::Tenure;
 use crate::config::Timeouts;
 
 /// A connection that serves one request at a time. Dropping it closes it.
 pub(super) struct Http1 {
-    sender: SendRequest<RequestBody>,
-    connection: Driven,
+    socket: Socket,
+    outgoing: Outgoing,
+    /// What has been read and not been taken.
+    read: BytesMut,
+    /// What the next read has room for.
+    room: usize,
+    rest: Rest,
+    /// The server keeps the connection open, and HTTP on it.
+    keeps: bool,
+    /// Why the rest of a request could not be written. The response may be there all the same.
+    unwritten: Option<io::Error>,
     deadline: Deadline,
     /// Counts the connection among those of its server.
     counted: Rc<()>,
     /// What TLS was begun with.
     begun: Option<Arc<ClientConfig>>,
-}
-
-/// What is polled.
-struct Driven {
-    /// The connection, until it has ended; or after that, where its socket goes on as another
-    /// protocol.
-    connection: Option<Box<Connection<TokioIo<Socket>, RequestBody>>>,
-    /// It is kept after its end.
-    keeps: bool,
-    ended: bool,
-    /// The last poll left no waker behind.
-    silent: bool,
 }
 
 /// A connection that speaks another protocol from here on.
@@ -62,37 +68,55 @@ pub(super) struct Switched {
 
 /// What became of a request that was to be sent.
 #[derive(Debug)]
-pub(super) enum Sending {
+pub(super) enum Sending<T> {
     /// Its response has begun.
-    Answered(Response<Incoming>),
+    Answered(Response<T>),
     /// No byte of it was written: the connection had died before.
     Unsent(Box<Request<RequestBody>>),
     /// It may have been read.
     Failed(ForwardError),
 }
 
+/// Why an exchange on a connection cannot go on.
+#[derive(Debug, Error)]
+pub(super) enum Fault {
+    /// The connection broke.
+    #[error("the connection broke")]
+    Io(#[source] io::Error),
+    /// The server closed it.
+    #[error("the server closed the connection before the end of its response")]
+    Closed,
+    /// Not the head of an HTTP/1 response.
+    #[error("the response head cannot be read")]
+    Syntax(#[source] httparse::Error),
+    /// A head that two readers would read differently.
+    #[error("the response head is malformed: {0}")]
+    Head(&'static str),
+    /// A body of chunks that is none.
+    #[error("the response body is malformed: {0}")]
+    Chunks(Refusal),
+    /// The request body broke off.
+    #[error("the request body broke off")]
+    Upload(#[source] UploadError),
+    /// The request body is not as long as its head says.
+    #[error("the request body is not as long as its Content-Length")]
+    Length,
+}
+
 impl Http1 {
-    pub(super) async fn new(
-        socket: Socket,
-        begun: Option<Arc<ClientConfig>>,
-        counted: Rc<()>,
-    ) -> Result<Self, hyper::Error> {
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(READ_BYTES)
-            .handshake(TokioIo::new(socket))
-            .await?;
-        Ok(Self {
-            sender,
-            connection: Driven {
-                connection: Some(Box::new(connection)),
-                keeps: false,
-                ended: false,
-                silent: false,
-            },
+    pub(super) fn new(socket: Socket, begun: Option<Arc<ClientConfig>>, counted: Rc<()>) -> Self {
+        Self {
+            socket,
+            outgoing: Outgoing::default(),
+            read: BytesMut::new(),
+            room: LEAST_READ,
+            rest: Rest::Over,
+            keeps: true,
+            unwritten: None,
             deadline: Deadline::default(),
             counted,
             begun,
-        })
+        }
     }
 
     /// What TLS was begun with.
@@ -107,23 +131,26 @@ impl Http1 {
         sent: Instant,
         timeouts: &Timeouts,
         tenure: Option<&Tenure>,
-    ) -> Sending {
+    ) -> Sending<()> {
+        // What has come before the request cannot be its answer.
+        if !self.is_silent() {
+            return Sending::Unsent(request);
+        }
         let upload = request.body().upload();
-        let mut head = pin!(unconstrained(self.sender.try_send_request(*request)));
-        let (connection, deadline) = (&mut self.connection, &mut self.deadline);
-        let mut written = false;
+        let head_only = *request.method() == Method::HEAD;
+        if let Err(fault) = self.outgoing.begin(request) {
+            return Sending::Failed(failure(fault, upload.as_ref()));
+        }
+        self.keeps = false;
         let outcome = poll_fn(|cx| {
             if let Some(end) = tenure.and_then(Tenure::ended) {
                 return Poll::Ready(Err(ForwardError::LeaseEnded(end)));
             }
-            // `unconstrained` since a spent budget would want a waker.
-            let poll_head = |idle: &mut Context<'_>| head.as_mut().poll(idle);
-            // The first time there is only something to write, and nothing to read yet.
-            let first = !std::mem::replace(&mut written, true);
-            match poll_driven(connection, cx, first, poll_head) {
+            match self.poll_head(head_only, cx) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
                 Poll::Pending => {
                     let upload = upload.as_ref();
+                    let deadline = &mut self.deadline;
                     poll_head_limits(deadline, upload, sent, timeouts, tenure, cx).map(Err)
                 }
             }
@@ -131,44 +158,77 @@ impl Http1 {
         .await;
         match outcome {
             Ok(Ok(response)) => Sending::Answered(response),
-            Ok(Err(mut error)) => match error.take_message() {
-                Some(request) => Sending::Unsent(Box::new(request)),
-                None => Sending::Failed(failure(error.into_error(), upload.as_ref())),
+            Ok(Err(fault)) => match self.outgoing.take_back() {
+                Some(request) => Sending::Unsent(request),
+                None => Sending::Failed(failure(fault, upload.as_ref())),
             },
             Err(late) => Sending::Failed(late),
         }
     }
 
-    /// Allows the server to switch to another protocol with its response to the next request.
-    pub(super) fn may_switch(&mut self) {
-        self.connection.keeps = true;
-    }
-
-    /// What a connection is whose server has switched; `None` if HTTP did not end with that.
-    pub(super) fn into_switched(self) -> Option<Switched> {
-        let Driven {
-            connection, ended, ..
-        } = self.connection;
-        let parts = connection.filter(|_| ended)?.into_parts();
-        Some(Switched {
-            socket: parts.io.into_inner(),
-            ahead: parts.read_buf,
-            counted: self.counted,
-        })
+    /// Writes what there is of the request, and reads until there is the head of a response.
+    fn poll_head(
+        &mut self,
+        head_only: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<()>, Fault>> {
+        self.advance(cx)?;
+        let mut searched = 0;
+        loop {
+            while let Some(head) = response::take(&mut self.read, &mut searched, head_only)? {
+                // Nothing but the last head is passed on (RFC 9110 15.2 allows it to a proxy that
+                // asked for none); how many there are is bounded by the deadline.
+                if head.response.status().is_informational()
+                    && head.response.status() != StatusCode::SWITCHING_PROTOCOLS
+                {
+                    continue;
+                }
+                self.rest = head.rest;
+                self.keeps = head.keeps;
+                return Poll::Ready(Ok(head.response));
+            }
+            if ready!(self.poll_read(cx))? == 0 {
+                return Poll::Ready(Err(self.closed()));
+            }
+        }
     }
 
     /// The next part of the response.
     pub(super) fn poll_body(
         &mut self,
-        incoming: &mut Incoming,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let idle = &mut Context::from_waker(Waker::noop());
-        if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(idle) {
-            return Poll::Ready(frame);
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        self.advance(cx)?;
+        loop {
+            match self.rest.next(&mut self.read)? {
+                Next::Part(part) => return Poll::Ready(Some(Ok(part))),
+                Next::Over => return Poll::Ready(None),
+                Next::Unread => {}
+            }
+            if ready!(self.poll_read(cx))? == 0 && !self.rest.end() {
+                return Poll::Ready(Some(Err(self.closed())));
+            }
         }
-        let poll_frame = |idle: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(idle);
-        poll_driven(&mut self.connection, cx, false, poll_frame)
+    }
+
+    /// Whether nothing of the response is left.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.rest, Rest::Over)
+    }
+
+    /// How much of the response is left.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.rest.size_hint()
+    }
+
+    /// What a connection is whose server has switched; `None` as long as HTTP goes on on it.
+    pub(super) fn into_switched(self) -> Option<Switched> {
+        let ended = self.outgoing.is_sent() && matches!(self.rest, Rest::Switched);
+        ended.then(|| Switched {
+            socket: self.socket,
+            ahead: self.read.freeze(),
+            counted: self.counted,
+        })
     }
 
     /// The timer of this connection, armed by whoever waits on it.
@@ -176,76 +236,71 @@ impl Http1 {
         &mut self.deadline
     }
 
-    /// Lets go of the task that used the connection, and says whether another may use it: its
-    /// request is sent, its response read, and nothing else has come.
+    /// Whether another request may use it: its request is sent, its response read, and nothing
+    /// else has come with that.
     pub(super) fn rest(&mut self) -> bool {
-        self.connection.keeps = false;
-        // A connection that wants another request has looked for more of the last response after
-        // its end; most are that far once they have handed out the last part, and need no poll.
-        // The next time they do: what comes meanwhile has to be noticed.
-        if !std::mem::take(&mut self.connection.silent) || !self.sender.is_ready() {
-            let idle = &mut Context::from_waker(Waker::noop());
-            drive(&mut self.connection, idle);
+        // Seldom, and large: many may be parked.
+        if self.room > LEAST_READ {
+            self.room = LEAST_READ;
+            self.read = BytesMut::new();
         }
-        self.connection.is_open() && self.sender.is_ready()
+        self.outgoing.rest();
+        self.keeps && self.is_over() && self.outgoing.is_sent() && self.read.is_empty()
+    }
+
+    /// Whether nothing has come since, not even the end. Lets go of the task that used the
+    /// connection.
+    pub(super) fn is_silent(&mut self) -> bool {
+        let mut idle = Context::from_waker(Waker::noop());
+        // `unconstrained`, since a task that has spent its budget would find silence everywhere.
+        self.read.reserve(1);
+        let read = pin!(unconstrained(self.socket.read_buf(&mut self.read)));
+        read.poll(&mut idle).is_pending() && self.read.is_empty()
+    }
+
+    /// Writes what there is of the request. That it cannot be written is not the end: a server
+    /// that has refused it may have said so before it closed.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
+        if let Poll::Ready(Err(fault)) = self.outgoing.poll(&mut self.socket, cx) {
+            let Fault::Io(error) = fault else {
+                return Err(fault);
+            };
+            if !self.outgoing.is_begun() {
+                return Err(Fault::Io(error));
+            }
+            self.outgoing.stop();
+            self.unwritten = Some(error);
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self) -> Fault {
+        self.unwritten.take().map_or(Fault::Closed, Fault::Io)
+    }
+
+    /// Reads what there is; zero at the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Fault>> {
+        if self.read.capacity() - self.read.len() < self.room / 2 {
+            self.read.reserve(self.room);
+        }
+        let room = self.read.capacity() - self.read.len();
+        let count = ready!(pin!(self.socket.read_buf(&mut self.read)).poll(cx));
+        let count = count.map_err(|error| self.unwritten.take().unwrap_or(error));
+        let count = count.map_err(Fault::Io)?;
+        if count == room {
+            self.room = self.room.saturating_mul(2).min(MOST_READ);
+        }
+        Poll::Ready(Ok(count))
     }
 }
 
 impl fmt::Debug for Http1 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What was read and what is to be written are a client's business.
         f.debug_struct("Http1")
-            .field("open", &self.connection.is_open())
+            .field("rest", &self.rest)
+            .field("keeps", &self.keeps)
             .finish_non_exhaustive()
-    }
-}
-
-/// Polls the connection, then what it produces.
-///
-/// Only the connection, polled just now, can complete that, so it needs no waker. Neither does
-/// the connection as long as there is something to hand out: one that it kept would be woken
-/// when that is taken, and have this task polled once more for nothing. `wait` says that there
-/// can be nothing yet.
-fn poll_driven<T>(
-    driven: &mut Driven,
-    cx: &mut Context<'_>,
-    wait: bool,
-    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-) -> Poll<T> {
-    let idle = &mut Context::from_waker(Waker::noop());
-    if !wait {
-        drive(driven, idle);
-        if let Poll::Ready(output) = poll(idle) {
-            driven.silent = true;
-            return Poll::Ready(output);
-        }
-    }
-    driven.silent = false;
-    drive(driven, cx);
-    let polled = poll(idle);
-    if polled.is_pending() && driven.ended {
-        // Nothing was switched, so it is dropped after all.
-        driven.connection = None;
-        return poll(idle);
-    }
-    polled
-}
-
-/// Polls the connection, and drops it when it is done: that hands out an unsent request and ends
-/// a body that will not be completed.
-fn drive(driven: &mut Driven, cx: &mut Context<'_>) {
-    if let Some(connection) = driven.connection.as_mut().filter(|_| !driven.ended)
-        && let Poll::Ready(outcome) = Pin::new(connection).poll(cx)
-    {
-        driven.ended = true;
-        if !driven.keeps || outcome.is_err() {
-            driven.connection = None;
-        }
-    }
-}
-
-impl Driven {
-    fn is_open(&self) -> bool {
-        self.connection.is_some() && !self.ended
     }
 }
 
@@ -279,15 +334,22 @@ pub(super) fn poll_head_limits(
 }
 
 /// Whose fault it is that no response came.
-pub(super) fn failure(error: hyper::Error, upload: Option<&Rc<Upload>>) -> ForwardError {
+pub(super) fn failure(error: impl Into<Broken>, upload: Option<&Rc<Upload>>) -> ForwardError {
     match upload.map(|upload| upload.stage()) {
         Some(Stage::Broken) => ForwardError::BodyBroken,
         Some(Stage::Withdrawn(end)) => ForwardError::LeaseEnded(end),
-        Some(Stage::Sending | Stage::Waiting | Stage::Ended) | None => ForwardError::Failed(error),
+        Some(Stage::Sending | Stage::Waiting | Stage::Ended) | None => {
+            ForwardError::Failed(error.into())
+        }
     }
 }
 
+/// What one read has room for at first, and what a parked connection keeps.
+const LEAST_READ: usize = 8 * 1024;
+
 /// What is read ahead of a response while its client reads nothing, and a bound on its head, which
-/// may be exceeded by one read. hyper itself would read six times as much, and a client may have a
-/// thousand connections.
-const READ_BYTES: usize = 64 * 1024;
+/// may be exceeded by one read. A client may have a thousand connections.
+const MOST_READ: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

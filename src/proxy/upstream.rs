@@ -12,7 +12,6 @@ use std::time::Duration;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
-use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -172,7 +171,7 @@ pub(super) struct Upstream {
 }
 
 /// A response, and what carries the rest of it.
-pub(super) type Carried = (Response<Incoming>, Link);
+pub(super) type Carried = (Response<()>, Link);
 
 impl Upstream {
     pub(super) fn new(plan: Arc<UpstreamPlan>, limits: &ConnectionLimits) -> Self {
@@ -272,15 +271,11 @@ impl Upstream {
                     Err(why) => return Err(Unsent::Connect(request, why)),
                 },
             };
-            if switches {
-                connection.may_switch();
-            }
             let sent = turn::now();
             match connection.send(request, sent, timeouts, tenure).await {
                 Sending::Answered(response) => {
                     self.answered(fresh, sent);
-                    let link = Link::Http1(Some((connection, Rc::clone(server))));
-                    return Ok((response, link));
+                    return Ok((response, Link::Http1(connection, Rc::clone(server))));
                 }
                 Sending::Unsent(back) if fresh => {
                     return Err(Unsent::Connect(back, ConnectError::Closed));
@@ -312,7 +307,9 @@ impl Upstream {
             match connect::send_http2(&mut sender, request, sent, timeouts, tenure).await {
                 Sending::Answered(response) => {
                     self.answered(fresh, sent);
-                    return Ok((response, Link::Http2(Deadline::default())));
+                    let (head, incoming) = response.into_parts();
+                    let link = Link::Http2(incoming, Deadline::default());
+                    return Ok((Response::from_parts(head, ()), link));
                 }
                 Sending::Unsent(back) if attempt == 0 && !fresh => {
                     server.shared.borrow_mut().take();
@@ -382,7 +379,7 @@ pub(super) struct Server {
     open: Rc<()>,
     /// Parked connections, the last used last: it is taken first, so that the others can grow
     /// old and go.
-    idle: RefCell<Vec<(Instant, Http1)>>,
+    idle: RefCell<Vec<(Instant, Box<Http1>)>>,
     shared: RefCell<Option<Shared>>,
     connecting: tokio::sync::Mutex<()>,
     rests_until: Cell<Option<Instant>>,
@@ -390,7 +387,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Keeps a connection for the next request, if it is fit and there is room.
-    pub(super) fn park(&self, connection: Http1) {
+    pub(super) fn park(&self, connection: Box<Http1>) {
         let mut connection = connection;
         let mut idle = self.idle.borrow_mut();
         let current = self.is_current(connection.begun());
@@ -399,7 +396,7 @@ impl Server {
         }
     }
 
-    fn take(&self) -> Option<Http1> {
+    fn take(&self) -> Option<Box<Http1>> {
         let (since, connection) = self.idle.borrow_mut().pop()?;
         // The others are older still; the sweep closes them.
         let fit =
@@ -417,10 +414,10 @@ impl Server {
     }
 
     fn sweep(&self, now: Instant) {
-        let fit = |(since, connection): &mut (Instant, Http1)| {
+        let fit = |(since, connection): &mut (Instant, Box<Http1>)| {
             now.duration_since(*since) < IDLE_EXPIRY
                 && self.is_current(connection.begun())
-                && connection.rest()
+                && connection.is_silent()
         };
         self.idle.borrow_mut().retain_mut(fit);
     }

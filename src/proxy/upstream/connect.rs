@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::Request;
+use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -56,19 +57,15 @@ pub(in crate::proxy) enum ConnectError {
 
 impl Server {
     /// A new connection for one request at a time.
-    pub(super) async fn open_http1(&self, limit: Duration) -> Result<Http1, ConnectError> {
+    pub(super) async fn open_http1(&self, limit: Duration) -> Result<Box<Http1>, ConnectError> {
         let counted = Rc::clone(&self.open);
         // One reference is the server's own.
         if Rc::strong_count(&counted) > self.most.saturating_add(1) {
             return Err(ConnectError::Busy);
         }
-        let open = async {
-            let (socket, begun) = self.connect().await?;
-            Http1::new(socket, begun, counted)
-                .await
-                .map_err(ConnectError::Http)
-        };
-        timeout(limit, open).await.map_err(|_| ConnectError::Late)?
+        let connected = timeout(limit, self.connect()).await;
+        let (socket, begun) = connected.map_err(|_| ConnectError::Late)??;
+        Ok(Box::new(Http1::new(socket, begun, counted)))
     }
 
     /// Makes the connection that all requests of this worker share, unless another request has
@@ -141,7 +138,7 @@ pub(super) async fn send_http2(
     sent: Instant,
     timeouts: &Timeouts,
     tenure: Option<&Tenure>,
-) -> Sending {
+) -> Sending<Incoming> {
     let upload = request.body().upload();
     let mut deadline = Deadline::default();
     let mut head = pin!(sender.try_send_request(*request));
