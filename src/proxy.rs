@@ -27,6 +27,7 @@ mod host;
 mod http1;
 mod lease;
 mod listener;
+mod marks;
 mod meter;
 mod preface;
 mod pulse;

@@ -10,14 +10,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::Request;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::json;
 use sha2::Sha256;
 
 use super::StartError;
 use super::decision::DecisionId;
-use super::forward::{APP, CLUSTER, FORWARDED_HOST, ORG, TOKEN_ID, USER};
+use super::marks::{APP, CLUSTER, FORWARDED_HOST, Marks, ORG, TOKEN_ID, USER};
 use crate::authority;
 use crate::config::Signing;
 
@@ -82,15 +82,15 @@ impl Signer {
         })
     }
 
-    /// The header line for a request as it is about to be sent, all other lines in place. `None`
-    /// cannot happen, and an upstream that asks for it refuses a request without.
+    /// The header line for a request as it is about to be sent, with all `marks`. `None` cannot
+    /// happen, and an upstream that asks for it refuses a request without.
     pub(super) fn sign<B>(
         &self,
         request: &Request<B>,
+        marks: &Marks,
         decision: &DecisionId,
         now: i64,
     ) -> Option<HeaderValue> {
-        let headers = request.headers();
         let claims = Claims {
             iss: "usher",
             aud: &self.audience,
@@ -99,12 +99,12 @@ impl Signer {
             jti: decision.as_str(),
             method: request.method().as_str(),
             target: request.uri().path_and_query()?.as_str(),
-            host: text(headers, &FORWARDED_HOST),
-            token_id: text(headers, &TOKEN_ID),
-            org: text(headers, &ORG),
-            app: text(headers, &APP),
-            cluster: text(headers, &CLUSTER),
-            user: text(headers, &USER),
+            host: marks.text(&FORWARDED_HOST),
+            token_id: marks.text(&TOKEN_ID),
+            org: marks.text(&ORG),
+            app: marks.text(&APP),
+            cluster: marks.text(&CLUSTER),
+            user: marks.text(&USER),
         };
         let claims = serde_json::to_vec(&claims).ok()?;
         let mut assertion = String::with_capacity(self.header.len() + claims.len() * 4 / 3 + ROOM);
@@ -135,10 +135,6 @@ impl std::fmt::Debug for Signer {
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
 pub(super) const ASSERTION: HeaderName = HeaderName::from_static("x-usher-assertion");
 
 /// Seconds that an upstream may take to look at it, connecting included; and how long what leaks
@@ -151,6 +147,7 @@ const ROOM: usize = 48;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authz::Identity;
     use crate::config::Secret;
 
     fn signer(folder: &tempfile::TempDir, key: &str) -> Result<Signer, StartError> {
@@ -173,14 +170,21 @@ mod tests {
         let request = Request::builder()
             .method("POST")
             .uri("http://ignored.test/v1/apps/web/machines?a=%2F..&q=%22")
-            .header("x-forwarded-host", "usher.test:8443")
-            .header("x-usher-token-id", "00000000-0000-0000-0000-000000000007")
-            .header("x-usher-org", "2001, 18446744073709551615")
-            .header("x-usher-app", "3001")
-            .header("x-usher-user", "77")
+            .header("x-usher-org", "of a client")
             .body(())
             .unwrap();
-        let signed = signer.sign(&request, &DecisionId::of_test(), 1_764_000_000);
+        let mut marks = Marks::new();
+        marks.set(&FORWARDED_HOST, b"usher.test:8443");
+        let identity = Identity {
+            token: Some(uuid::Uuid::from_u128(7)),
+            orgs: [2001, u64::MAX].into_iter().collect(),
+            app: Some(3001),
+            user: Some(77),
+            cluster: None,
+        };
+        let decision = DecisionId::of_test();
+        marks.identify(&identity, &decision);
+        let signed = signer.sign(&request, &marks, &decision, 1_764_000_000);
         let value = signed.unwrap();
         assert!(value.is_sensitive());
         assert_eq!(value.to_str().unwrap(), VECTOR);

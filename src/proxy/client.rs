@@ -7,8 +7,9 @@
 
 use std::net::IpAddr;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 
+use super::marks::{FORWARDED_FOR, FORWARDED_PROTO};
 use crate::config::Network;
 
 /// One downstream peer.
@@ -47,7 +48,7 @@ impl Client {
 
     /// The last address, seen from here, of which a trusted peer says that it is there.
     fn behind(&self, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
-        let lines = headers.get_all(FORWARDED_FOR).iter().rev();
+        let lines = headers.get_all(&FORWARDED_FOR).iter().rev();
         let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
         let mut address = self.address;
         for hop in hops {
@@ -62,7 +63,7 @@ impl Client {
 
     /// The scheme that the trusted peer was asked with, if it says one.
     fn scheme(&self, headers: &HeaderMap) -> HeaderValue {
-        let mut lines = headers.get_all(FORWARDED_PROTO).iter();
+        let mut lines = headers.get_all(&FORWARDED_PROTO).iter();
         match (lines.next(), lines.next()) {
             (Some(line), None) if line == "http" || line == "https" => line.clone(),
             (Some(_) | None, Some(_) | None) => self.scheme.clone(),
@@ -80,9 +81,6 @@ fn line(address: IpAddr) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +91,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(
-                FORWARDED_FOR,
+                &FORWARDED_FOR,
                 HeaderValue::from_bytes(line.as_bytes()).unwrap(),
             );
         }
@@ -160,7 +158,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             for line in lines {
-                headers.append(FORWARDED_PROTO, HeaderValue::from_static(line));
+                headers.append(&FORWARDED_PROTO, HeaderValue::from_static(line));
             }
             let client = Client::new(peer.parse().unwrap(), tls, &trusted);
             assert_eq!(

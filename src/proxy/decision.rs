@@ -2,8 +2,6 @@
 
 use std::cell::Cell;
 
-use http::HeaderValue;
-
 /// Makes the ids of one worker.
 #[derive(Debug)]
 pub(super) struct DecisionIds {
@@ -42,10 +40,6 @@ pub(super) struct DecisionId([u8; LENGTH]);
 impl DecisionId {
     pub(super) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-
-    pub(super) fn header(&self) -> Option<HeaderValue> {
-        HeaderValue::from_bytes(&self.0).ok()
     }
 
     #[cfg(test)]

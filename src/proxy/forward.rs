@@ -3,18 +3,17 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
 use thiserror::Error;
-use uuid::fmt::Hyphenated;
 
 use super::assertion::ASSERTION;
 use super::body::{Link, RequestBody, Stage, Upload, UpstreamBody};
-use super::client::{FORWARDED_FOR, FORWARDED_PROTO};
 use super::connection::Connection;
 use super::decision::DecisionId;
 use super::headers::{self, Sieve};
 use super::http1::{Fault, Switched};
+use super::marks::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, Marks};
 use super::respond::Answer;
 use super::setup::RouteEntry;
 use super::tail::Tail;
@@ -24,7 +23,7 @@ use super::turn;
 use super::upgrade::Wish;
 use super::upstream::{ConnectError, Upstream};
 use super::worker::Worker;
-use crate::authz::{Identity, LeaseEnd, Permit};
+use crate::authz::{LeaseEnd, Permit};
 use crate::clock;
 
 /// Why a permitted request has no response. The first three came before any byte was sent.
@@ -215,14 +214,14 @@ impl Exchange<'_> {
             let authority = request.uri().authority()?;
             HeaderValue::from_str(authority.as_str()).ok()
         });
-        let headers = request.headers_mut();
-        headers.reserve(SET);
-        identify(headers, permit.identity(), decision);
-        headers.insert(FORWARDED_FOR, address);
-        headers.insert(FORWARDED_PROTO, scheme);
+        let mut marks = Marks::new();
+        marks.identify(permit.identity(), decision);
+        marks.set(&FORWARDED_FOR, address.as_bytes());
+        marks.set(&FORWARDED_PROTO, scheme.as_bytes());
         if let Some(host) = host {
-            headers.insert(FORWARDED_HOST, host);
+            marks.set(&FORWARDED_HOST, host.as_bytes());
         }
+        let headers = request.headers_mut();
         // On a public route nobody has shown who asks: whoever it is must not be taken for usher.
         if let (Some((name, value)), Some(_)) = (&upstream.plan.secrets.credential, permit.lease())
         {
@@ -233,12 +232,12 @@ impl Exchange<'_> {
         }
         // On a public route as well: that it came through usher is true all the same.
         if let Some(signer) = &upstream.plan.secrets.signer
-            && let Some(assertion) = signer.sign(&request, decision, clock::unix_now())
+            && let Some(assertion) = signer.sign(&request, &marks, decision, clock::unix_now())
         {
             request.headers_mut().insert(ASSERTION, assertion);
         }
         let timeouts = &worker.timeouts;
-        let sending = upstream.send(request, wish.is_some(), timeouts, tenure);
+        let sending = upstream.send(request, &marks, wish.is_some(), timeouts, tenure);
         let (mut response, link) = sending.await?;
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switches {
@@ -293,53 +292,3 @@ pub(super) fn destination<'a>(
     let route = worker.routes.get(permit.route())?;
     Some((route, worker.upstreams.get(route.upstream)?))
 }
-
-/// Sets what upstreams trust. Everything under these names was removed before.
-fn identify(headers: &mut HeaderMap, identity: &Identity, decision: &DecisionId) {
-    if let Some(token) = identity.token {
-        let mut text = [0; Hyphenated::LENGTH];
-        let text = token.hyphenated().encode_lower(&mut text);
-        if let Ok(value) = HeaderValue::from_str(text) {
-            headers.insert(TOKEN_ID, value);
-        }
-    }
-    if let Some(value) = orgs(&identity.orgs) {
-        headers.insert(ORG, value);
-    }
-    for (name, id) in [(APP, identity.app), (USER, identity.user)] {
-        if let Some(id) = id {
-            headers.insert(name, id.into());
-        }
-    }
-    if let Some(cluster) = identity.cluster.as_deref()
-        && let Ok(value) = HeaderValue::from_str(cluster)
-    {
-        headers.insert(CLUSTER, value);
-    }
-    if let Some(value) = decision.header() {
-        headers.insert(DECISION, value);
-    }
-}
-
-/// One id, or a list of them, where the request is about all organizations of the bearer.
-fn orgs(orgs: &[u64]) -> Option<HeaderValue> {
-    match orgs {
-        [] => None,
-        [org] => Some((*org).into()),
-        several => {
-            let list = several.iter().map(u64::to_string).collect::<Vec<_>>();
-            HeaderValue::from_str(&list.join(", ")).ok()
-        }
-    }
-}
-
-/// Lines that usher sets on most requests: room for them is made once.
-const SET: usize = 8;
-
-pub(super) const TOKEN_ID: HeaderName = HeaderName::from_static("x-usher-token-id");
-pub(super) const ORG: HeaderName = HeaderName::from_static("x-usher-org");
-pub(super) const APP: HeaderName = HeaderName::from_static("x-usher-app");
-pub(super) const CLUSTER: HeaderName = HeaderName::from_static("x-usher-cluster");
-pub(super) const USER: HeaderName = HeaderName::from_static("x-usher-user");
-const DECISION: HeaderName = HeaderName::from_static("x-usher-decision");
-pub(super) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

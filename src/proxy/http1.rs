@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Frame, SizeHint};
 use rustls::ClientConfig;
 use thiserror::Error;
@@ -32,6 +32,7 @@ use super::body::{RequestBody, Stage, Upload, UploadError};
 use super::deadline::Deadline;
 use super::forward::{Broken, ForwardError};
 use super::gate::Refusal;
+use super::marks::Marks;
 use super::socket::Socket;
 use super::tenure::Tenure;
 use crate::config::Timeouts;
@@ -128,6 +129,8 @@ impl Http1 {
     pub(super) async fn send(
         &mut self,
         request: Box<Request<RequestBody>>,
+        host: &HeaderValue,
+        marks: &Marks,
         sent: Instant,
         timeouts: &Timeouts,
         tenure: Option<&Tenure>,
@@ -138,7 +141,7 @@ impl Http1 {
         }
         let upload = request.body().upload();
         let head_only = *request.method() == Method::HEAD;
-        if let Err(fault) = self.outgoing.begin(request) {
+        if let Err(fault) = self.outgoing.begin(request, host, marks) {
             return Sending::Failed(failure(fault, upload.as_ref()));
         }
         self.keeps = false;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri, Version};
 use hyper::client::conn::http2;
 use rustls::ClientConfig;
@@ -25,6 +25,7 @@ use super::body::{Link, RequestBody};
 use super::deadline::Deadline;
 use super::forward::ForwardError;
 use super::http1::{Http1, Sending};
+use super::marks::Marks;
 use super::tenure::Tenure;
 use super::tls::Current;
 use super::turn;
@@ -199,6 +200,7 @@ impl Upstream {
     pub(super) async fn send(
         &self,
         request: Box<Request<RequestBody>>,
+        marks: &Marks,
         switches: bool,
         timeouts: &Timeouts,
         tenure: Option<&Tenure>,
@@ -207,6 +209,9 @@ impl Upstream {
         self.turn.set(turn.wrapping_add(1));
         let mut request = request;
         let mut error = ForwardError::NoneAlive;
+        if self.plan.protocol == Protocol::Http2 {
+            marks.pour(request.headers_mut());
+        }
         for step in 0..self.servers.len() {
             let index = turn.wrapping_add(step) % self.servers.len();
             let Some(server) = self.servers.get(index) else {
@@ -216,13 +221,16 @@ impl Upstream {
                 continue;
             }
             let since = turn::now();
-            server.address(&mut request, self.plan.protocol);
             let outcome = match self.plan.protocol {
                 Protocol::Http1 => {
-                    let sending = self.send_http1(server, request, switches, timeouts, tenure);
+                    let sending =
+                        self.send_http1(server, request, marks, switches, timeouts, tenure);
                     sending.await
                 }
-                Protocol::Http2 => self.send_http2(server, request, timeouts, tenure).await,
+                Protocol::Http2 => {
+                    server.address(&mut request);
+                    self.send_http2(server, request, timeouts, tenure).await
+                }
             };
             match outcome {
                 Ok(carried) => return Ok(carried),
@@ -252,6 +260,7 @@ impl Upstream {
         &self,
         server: &Rc<Server>,
         request: Box<Request<RequestBody>>,
+        marks: &Marks,
         switches: bool,
         timeouts: &Timeouts,
         tenure: Option<&Tenure>,
@@ -272,7 +281,9 @@ impl Upstream {
                 },
             };
             let sent = turn::now();
-            match connection.send(request, sent, timeouts, tenure).await {
+            let host = &server.plan.host;
+            let sending = connection.send(request, host, marks, sent, timeouts, tenure);
+            match sending.await {
                 Sending::Answered(response) => {
                     self.answered(fresh, sent);
                     return Ok((response, Link::Http1(connection, Rc::clone(server))));
@@ -435,34 +446,17 @@ impl Server {
     }
 
     /// Writes the server's name where the client's was; the path stays, byte for byte.
-    fn address(&self, request: &mut Request<RequestBody>, protocol: Protocol) {
-        match protocol {
-            Protocol::Http1 => {
-                *request.version_mut() = Version::HTTP_11;
-                let host = self.plan.host.clone();
-                request.headers_mut().insert(header::HOST, host);
-                if request.uri().authority().is_some() {
-                    *request.uri_mut() = origin_form(request.uri());
-                }
-            }
-            Protocol::Http2 => {
-                *request.version_mut() = Version::HTTP_2;
-                let mut parts = std::mem::take(request.uri_mut()).into_parts();
-                parts.authority = Some(self.plan.authority.clone());
-                parts.scheme = Some(match self.plan.url.tls {
-                    true => Scheme::HTTPS,
-                    false => Scheme::HTTP,
-                });
-                // All three parts are there, which is all that can be asked of them.
-                *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-            }
-        }
+    fn address(&self, request: &mut Request<RequestBody>) {
+        *request.version_mut() = Version::HTTP_2;
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.authority = Some(self.plan.authority.clone());
+        parts.scheme = Some(match self.plan.url.tls {
+            true => Scheme::HTTPS,
+            false => Scheme::HTTP,
+        });
+        // All three parts are there, which is all that can be asked of them.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     }
-}
-
-fn origin_form(uri: &Uri) -> Uri {
-    let path = uri.path_and_query().cloned();
-    Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
 }
 
 /// How long a parked connection is kept. Below the keep-alive of common servers (nginx 75 s,

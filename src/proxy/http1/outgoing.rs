@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 
 use super::Fault;
 use crate::proxy::body::RequestBody;
+use crate::proxy::marks::Marks;
 use crate::proxy::socket::Socket;
 
 /// What is to be written: framing, then data, then the end of the chunk that this is.
@@ -56,8 +57,13 @@ enum Stage {
 }
 
 impl Outgoing {
-    /// Begins with the head.
-    pub(super) fn begin(&mut self, request: Box<Request<RequestBody>>) -> Result<(), Fault> {
+    /// Begins with the head: the client's lines to this host, then those of usher.
+    pub(super) fn begin(
+        &mut self,
+        request: Box<Request<RequestBody>>,
+        host: &HeaderValue,
+        marks: &Marks,
+    ) -> Result<(), Fault> {
         let headers = request.headers();
         let body = request.body();
         self.framing = match body.size_hint().exact() {
@@ -73,20 +79,24 @@ impl Outgoing {
         let target = request.uri().path_and_query();
         lines.extend_from_slice(target.map_or("/", |target| target.as_str()).as_bytes());
         lines.extend_from_slice(b" HTTP/1.1\r\n");
+        line(lines, &header::HOST, host.as_bytes());
         let mut length = None;
         for (name, value) in headers {
-            // How the body is framed is said below, once.
+            // How the body is framed is said below, once; and there is one host.
             if *name == header::CONTENT_LENGTH {
                 length = Some(value);
-            } else if *name != header::TRANSFER_ENCODING {
-                line(lines, name, value);
+            } else if *name != header::TRANSFER_ENCODING && *name != header::HOST {
+                line(lines, name, value.as_bytes());
             }
+        }
+        for (name, value) in marks.iter() {
+            line(lines, name, value);
         }
         match self.framing {
             Framing::None => {
                 if let Some(length) = length {
                     agree(length, 0)?;
-                    line(lines, &header::CONTENT_LENGTH, length);
+                    line(lines, &header::CONTENT_LENGTH, length.as_bytes());
                 }
             }
             Framing::Sized(exact) => {
@@ -214,7 +224,7 @@ impl Outgoing {
                 self.make_room();
                 self.lines.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.into_iter().flatten() {
-                    line(&mut self.lines, name, value);
+                    line(&mut self.lines, name, value.as_bytes());
                 }
                 self.lines.extend_from_slice(b"\r\n");
             }
@@ -238,8 +248,12 @@ impl Outgoing {
             if lines.is_empty() && self.data.is_empty() && self.end.is_empty() {
                 break;
             }
-            let parts = [lines, &self.data, self.end].map(IoSlice::new);
-            let count = ready!(socket.as_mut().poll_write_vectored(cx, &parts))?;
+            let count = if self.data.is_empty() && self.end.is_empty() {
+                ready!(socket.as_mut().poll_write(cx, lines))?
+            } else {
+                let parts = [lines, &self.data, self.end].map(IoSlice::new);
+                ready!(socket.as_mut().poll_write_vectored(cx, &parts))?
+            };
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -264,10 +278,10 @@ impl Outgoing {
 }
 
 /// Writes a header line.
-fn line(lines: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+fn line(lines: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     lines.extend_from_slice(name.as_str().as_bytes());
     lines.extend_from_slice(b": ");
-    lines.extend_from_slice(value.as_bytes());
+    lines.extend_from_slice(value);
     lines.extend_from_slice(b"\r\n");
 }
 

@@ -65,7 +65,9 @@ fn parse(head: &Bytes, head_only: bool) -> Result<Head, Fault> {
     let headers = response.headers_mut();
     headers.reserve(parsed.headers.len());
     for line in parsed.headers.iter() {
-        framing.note(line)?;
+        if !framing.note(line)? {
+            continue;
+        }
         let name = HeaderName::from_bytes(line.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(head.slice_ref(line.value));
         match (name, value) {
@@ -100,13 +102,16 @@ struct Framing {
 }
 
 impl Framing {
-    fn note(&mut self, line: &Header<'_>) -> Result<(), Fault> {
+    /// Takes note of a line, and says whether it goes on: one that has done its work here does not.
+    fn note(&mut self, line: &Header<'_>) -> Result<bool, Fault> {
         // The length of a name rules most of them out.
         match line.name.len() {
             10 if line.name.eq_ignore_ascii_case("connection") => {
                 let mut options = line.value.split(|byte| *byte == b',');
                 self.closes |=
                     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+                // It may nominate other lines, which have to go too.
+                return Ok(!line.value.eq_ignore_ascii_case(b"keep-alive"));
             }
             14 if line.name.eq_ignore_ascii_case("content-length") => {
                 if self.length.is_some() {
@@ -119,10 +124,11 @@ impl Framing {
                     return Err(Fault::Head("its Transfer-Encoding is not exactly chunked"));
                 }
                 self.chunked = true;
+                return Ok(false);
             }
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// RFC 9112 6.3, but for what could be framed in two ways, which is an error.
