@@ -174,7 +174,10 @@ mod tests {
             .body(())
             .unwrap();
         let mut marks = Marks::new();
-        marks.set(&FORWARDED_HOST, b"usher.test:8443");
+        marks.set(
+            &FORWARDED_HOST,
+            &HeaderValue::from_static("usher.test:8443"),
+        );
         let identity = Identity {
             token: Some(uuid::Uuid::from_u128(7)),
             orgs: [2001, u64::MAX].into_iter().collect(),

@@ -216,10 +216,10 @@ impl Exchange<'_> {
         });
         let mut marks = Marks::new();
         marks.identify(permit.identity(), decision);
-        marks.set(&FORWARDED_FOR, address.as_bytes());
-        marks.set(&FORWARDED_PROTO, scheme.as_bytes());
+        marks.set(&FORWARDED_FOR, &address);
+        marks.set(&FORWARDED_PROTO, &scheme);
         if let Some(host) = host {
-            marks.set(&FORWARDED_HOST, host.as_bytes());
+            marks.set(&FORWARDED_HOST, &host);
         }
         let headers = request.headers_mut();
         // On a public route nobody has shown who asks: whoever it is must not be taken for usher.

@@ -26,17 +26,22 @@ impl Marks {
         }
     }
 
-    /// Sets a line that is not there yet. One that could be read as two lines is left out, as far
-    /// as it comes here at all.
-    pub(super) fn set(&mut self, name: &'static HeaderName, value: &[u8]) {
-        // Both are looked at for each byte, so that it takes no branch.
-        let odd = value
-            .iter()
-            .fold(false, |odd, byte| odd | (*byte < b' ') | (*byte == 0x7f));
-        if !odd {
-            self.values.extend_from_slice(value);
-            self.names.push((name, self.values.len()));
+    /// Sets a line that is not there yet.
+    pub(super) fn set(&mut self, name: &'static HeaderName, value: &HeaderValue) {
+        self.push(name, value.as_bytes());
+    }
+
+    /// Sets a line that is not there yet, unless it would be none.
+    fn set_text(&mut self, name: &'static HeaderName, value: &str) {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.set(name, &value);
         }
+    }
+
+    /// `value` is what can be in a line.
+    fn push(&mut self, name: &'static HeaderName, value: &[u8]) {
+        self.values.extend_from_slice(value);
+        self.names.push((name, self.values.len()));
     }
 
     /// Who asks, and which decision permits it.
@@ -44,26 +49,26 @@ impl Marks {
         if let Some(token) = identity.token {
             let mut text = [0; Hyphenated::LENGTH];
             let text = token.hyphenated().encode_lower(&mut text);
-            self.set(&TOKEN_ID, text.as_bytes());
+            self.push(&TOKEN_ID, text.as_bytes());
         }
         match &*identity.orgs {
             [] => {}
-            [org] => self.set(&ORG, org.to_string().as_bytes()),
+            [org] => self.push(&ORG, org.to_string().as_bytes()),
             // The request is about all organizations of the bearer.
             several => {
                 let list: Vec<_> = several.iter().map(u64::to_string).collect();
-                self.set(&ORG, list.join(", ").as_bytes());
+                self.push(&ORG, list.join(", ").as_bytes());
             }
         }
         for (name, id) in [(&APP, identity.app), (&USER, identity.user)] {
             if let Some(id) = id {
-                self.set(name, id.to_string().as_bytes());
+                self.push(name, id.to_string().as_bytes());
             }
         }
         if let Some(cluster) = identity.cluster.as_deref() {
-            self.set(&CLUSTER, cluster.as_bytes());
+            self.set_text(&CLUSTER, cluster);
         }
-        self.set(&DECISION, decision.as_str().as_bytes());
+        self.push(&DECISION, decision.as_str().as_bytes());
     }
 
     /// What was set under a name, if it is text.

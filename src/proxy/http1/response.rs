@@ -1,10 +1,12 @@
 //! The head of a response, and the trailers behind it.
 
 use std::mem::MaybeUninit;
+use std::sync::LazyLock;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use httparse::{Header, ParserConfig, Status};
+use memchr::memmem::Finder;
 
 use super::{Fault, MOST_READ, Rest};
 
@@ -30,7 +32,7 @@ pub(super) fn take(
     // The end may have begun in what was searched.
     let from = searched.saturating_sub(END.len() - 1);
     let rest = read.get(from..).unwrap_or_default();
-    let Some(at) = memchr::memmem::find(rest, END) else {
+    let Some(at) = FIND_END.find(rest) else {
         // Readers differ in whether such a line ends there; it would be waited for in vain.
         if memchr::memmem::find(rest, b"\n\n").is_some() {
             return Err(Fault::Head("its lines do not end with CR LF"));
@@ -190,5 +192,7 @@ pub(super) fn trailers(section: &[u8]) -> Result<HeaderMap, Fault> {
 
 /// What a head ends with.
 const END: &[u8] = b"\r\n\r\n";
+/// To make it takes longer than to find it.
+static FIND_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(END));
 /// Lines of a head.
 const LINES: usize = 100;
