@@ -91,6 +91,9 @@ pub(super) fn clean_response(headers: &mut HeaderMap) -> Result<(), &'static str
         .filter(|name| is_hop_by_hop(name))
         .cloned()
         .collect();
+    if remove.is_empty() {
+        return Ok(());
+    }
     if remove.contains(&header::TRANSFER_ENCODING) {
         // hyper frames by Transfer-Encoding alone and keeps the other; whoever reads the
         // connection differently sees another end of the body.

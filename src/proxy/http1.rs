@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::{Frame, SizeHint};
 use rustls::ClientConfig;
 use thiserror::Error;
@@ -48,6 +48,8 @@ pub(super) struct Http1 {
     rest: Rest,
     /// The server keeps the connection open, and HTTP on it.
     keeps: bool,
+    /// Heads that were not the last one of the response.
+    interim: u8,
     /// Why the rest of a request could not be written. The response may be there all the same.
     unwritten: Option<io::Error>,
     deadline: Deadline,
@@ -113,6 +115,7 @@ impl Http1 {
             room: LEAST_READ,
             rest: Rest::Over,
             keeps: true,
+            interim: 0,
             unwritten: None,
             deadline: Deadline::default(),
             counted,
@@ -145,6 +148,7 @@ impl Http1 {
             return Sending::Failed(failure(fault, upload.as_ref()));
         }
         self.keeps = false;
+        self.interim = 0;
         let outcome = poll_fn(|cx| {
             if let Some(end) = tenure.and_then(Tenure::ended) {
                 return Poll::Ready(Err(ForwardError::LeaseEnded(end)));
@@ -179,11 +183,13 @@ impl Http1 {
         let mut searched = 0;
         loop {
             while let Some(head) = response::take(&mut self.read, &mut searched, head_only)? {
-                // Nothing but the last head is passed on (RFC 9110 15.2 allows it to a proxy that
-                // asked for none); how many there are is bounded by the deadline.
-                if head.response.status().is_informational()
-                    && head.response.status() != StatusCode::SWITCHING_PROTOCOLS
-                {
+                // Nothing but the last head is passed on: what the others are for, usher does by
+                // itself (100) or without (RFC 9110 15.2).
+                if head.is_interim() {
+                    self.interim += 1;
+                    if self.interim >= MOST_INTERIM {
+                        return Poll::Ready(Err(Fault::Head("there is no end of interim ones")));
+                    }
                     continue;
                 }
                 self.rest = head.rest;
@@ -255,8 +261,8 @@ impl Http1 {
     /// connection.
     pub(super) fn is_silent(&mut self) -> bool {
         let mut idle = Context::from_waker(Waker::noop());
+        self.make_room();
         // `unconstrained`, since a task that has spent its budget would find silence everywhere.
-        self.read.reserve(1);
         let read = pin!(unconstrained(self.socket.read_buf(&mut self.read)));
         read.poll(&mut idle).is_pending() && self.read.is_empty()
     }
@@ -283,10 +289,7 @@ impl Http1 {
 
     /// Reads what there is; zero at the end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Fault>> {
-        if self.read.capacity() - self.read.len() < self.room / 2 {
-            self.read.reserve(self.room);
-        }
-        let room = self.read.capacity() - self.read.len();
+        let room = self.make_room();
         let count = ready!(pin!(self.socket.read_buf(&mut self.read)).poll(cx));
         let count = count.map_err(|error| self.unwritten.take().unwrap_or(error));
         let count = count.map_err(Fault::Io)?;
@@ -294,6 +297,17 @@ impl Http1 {
             self.room = self.room.saturating_mul(2).min(MOST_READ);
         }
         Poll::Ready(Ok(count))
+    }
+}
+
+impl Http1 {
+    /// Makes room for a read, mostly that of what was read before. Says how much there is.
+    fn make_room(&mut self) -> usize {
+        let room = |read: &BytesMut| read.capacity() - read.len();
+        if room(&self.read) < self.room / 2 {
+            self.read.reserve(self.room);
+        }
+        room(&self.read)
     }
 }
 
@@ -346,6 +360,9 @@ pub(super) fn failure(error: impl Into<Broken>, upload: Option<&Rc<Upload>>) -> 
         }
     }
 }
+
+/// Interim responses to one request. A server that reports progress sends one every few seconds.
+const MOST_INTERIM: u8 = 100;
 
 /// What one read has room for at first, and what a parked connection keeps.
 const LEAST_READ: usize = 8 * 1024;

@@ -127,6 +127,20 @@ fn interim_responses_come_to_an_end() {
             .try_send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")
         {}
     });
+    let usher = World::before(upstream.address).start();
+    let token = usher.credential(&DEPLOY);
+    let answer = usher.ask("POST /v1/apps/web/machines", Some(&token));
+    assert_eq!((answer.status, &*answer.code()), (500, "upstream-failed"));
+    assert_eq!((upstream.connections(), upstream.requests().len()), (1, 1));
+}
+
+#[test]
+fn an_interim_response_does_not_put_off_the_deadline() {
+    let upstream = Recorder::script(|exchange| {
+        exchange.request();
+        exchange.peer.send("HTTP/1.1 102 Processing\r\n\r\n");
+        exchange.peer.rest();
+    });
     let usher = World::before(upstream.address)
         .and("timeouts: { response_head: 300ms }")
         .start();

@@ -19,6 +19,14 @@ pub(super) struct Head {
     pub(super) keeps: bool,
 }
 
+impl Head {
+    /// Whether the response is still to come.
+    pub(super) fn is_interim(&self) -> bool {
+        let status = self.response.status();
+        status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+    }
+}
+
 /// Takes the head off what was read, as soon as it is there as a whole; `searched` bytes have been
 /// seen not to hold its end.
 pub(super) fn take(

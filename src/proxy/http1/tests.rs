@@ -1,5 +1,6 @@
 //! Responses as this side reads them, against hyper's client: a second reader of the same bytes.
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
@@ -38,9 +39,7 @@ fn read(bytes: &[u8], piece: usize, head_only: bool) -> Result<(Seen, Vec<u8>, b
     let mut searched = 0;
     let head = loop {
         match response::take(&mut read, &mut searched, head_only)? {
-            Some(head)
-                if head.response.status().is_informational()
-                    && head.response.status() != StatusCode::SWITCHING_PROTOCOLS => {}
+            Some(head) if head.is_interim() => {}
             Some(head) => break head,
             None => read.extend_from_slice(pieces.next().ok_or(Fault::Closed)?),
         }
