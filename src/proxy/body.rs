@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderName;
+use http::{HeaderName, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -42,8 +42,8 @@ pub(super) struct RequestBody {
 
 #[derive(Debug)]
 enum Origin {
-    /// What the client sends, as it comes.
-    Client(Incoming),
+    /// What the client sends, as it comes, over this version.
+    Client(Incoming, Version),
     /// What was judged, as a whole.
     Judged(Bytes),
 }
@@ -104,7 +104,7 @@ impl Upload {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, now: Instant) -> Self {
+    pub(super) fn new(incoming: Incoming, version: Version, now: Instant) -> Self {
         let upload = (!incoming.is_end_stream()).then(|| {
             Rc::new(Upload {
                 moved: Cell::new(now),
@@ -112,7 +112,7 @@ impl RequestBody {
             })
         });
         Self {
-            origin: Origin::Client(incoming),
+            origin: Origin::Client(incoming, version),
             upload,
             refused: None,
             lease: None,
@@ -193,15 +193,23 @@ impl Body for RequestBody {
             }
             return Poll::Ready(Some(Err(UploadError::LeaseEnded(end))));
         }
-        let incoming = match &mut self.origin {
-            Origin::Client(incoming) => incoming,
+        let (incoming, version) = match &mut self.origin {
+            Origin::Client(incoming, version) => (incoming, *version),
             Origin::Judged(bytes) => {
                 let whole = std::mem::take(bytes);
                 let frame = (!whole.is_empty()).then(|| Ok(Frame::data(whole)));
                 return Poll::Ready(frame);
             }
         };
-        let outcome = Pin::new(&mut *incoming).poll_frame(cx);
+        let outcome = Pin::new(&mut *incoming)
+            .poll_frame(cx)
+            .map(|next| match next {
+                // hyper takes a stream that is reset without an error for one that ends.
+                None if version == Version::HTTP_2 && !incoming.is_end_stream() => {
+                    Some(Err(UploadError::Reset))
+                }
+                next => next.map(|part| part.map_err(UploadError::Broken)),
+            });
         let stage = match &outcome {
             // Whoever sends trailers on does not ask for more.
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || incoming.is_end_stream() => {
@@ -222,20 +230,20 @@ impl Body for RequestBody {
         }
         outcome.map(|next| match next? {
             Ok(frame) => self.clean(frame).map(Ok),
-            Err(error) => Some(Err(UploadError::Broken(error))),
+            Err(error) => Some(Err(error)),
         })
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.origin {
-            Origin::Client(incoming) => incoming.is_end_stream(),
+            Origin::Client(incoming, _) => incoming.is_end_stream(),
             Origin::Judged(bytes) => bytes.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.origin {
-            Origin::Client(incoming) => incoming.size_hint(),
+            Origin::Client(incoming, _) => incoming.size_hint(),
             Origin::Judged(bytes) => exactly(bytes),
         }
     }
@@ -247,6 +255,9 @@ pub(super) enum UploadError {
     /// The client broke off, or broke the framing.
     #[error("the client broke off its request")]
     Broken(#[source] hyper::Error),
+    /// The client reset the stream before its end.
+    #[error("the client reset its request")]
+    Reset,
     /// The token has ended.
     #[error("{}", .0.sentence())]
     LeaseEnded(LeaseEnd),

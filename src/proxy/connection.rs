@@ -84,7 +84,8 @@ pub(super) async fn serve(
         let begun = turn::read();
         let connection = Rc::clone(&connection);
         // On the heap from here on: it is moved often, and is more than a quarter kilobyte.
-        let request = Box::new(request.map(|body| RequestBody::new(body, begun)));
+        let version = request.version();
+        let request = Box::new(request.map(|body| RequestBody::new(body, version, begun)));
         async move { Ok::<_, Infallible>(service::serve(connection, request, begun).await) }
     });
     let guard = match version {

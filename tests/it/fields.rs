@@ -3,12 +3,14 @@
 //! Some of them are refused by the reader of HTTP/2 and some by usher; both are held to it here,
 //! since what goes to an upstream of HTTP/1.1 is written from what they let pass.
 
+use std::sync::mpsc;
+
 use usher::authority::Kind;
 
 use crate::support::frames::{
-    DATA, END_HEADERS, END_STREAM, Fate, HEADERS, PROTOCOL_ERROR, Wire, block, frame,
+    DATA, END_HEADERS, END_STREAM, Fate, HEADERS, PROTOCOL_ERROR, RST_STREAM, Wire, block, frame,
 };
-use crate::support::{Recorder, Usher, World};
+use crate::support::{DEADLINE, Recorder, Usher, World, until};
 
 const DEPLOY: Kind = Kind::Deploy {
     org: 2001,
@@ -413,6 +415,38 @@ fn a_body_is_as_long_as_it_says() {
         !seen.windows(7).any(|part| part == b"\r\n\r\nhel"),
         "it was made complete"
     );
+}
+
+#[test]
+fn a_body_that_is_reset_is_not_made_complete() {
+    // Without an error, and because it is no longer wanted (RFC 9113 7).
+    for reason in [0_u32, 8] {
+        let (ended, end) = mpsc::channel();
+        let upstream = Recorder::script(move |exchange| {
+            exchange.peer.rest();
+            ended.send(()).unwrap();
+        });
+        let usher = World::before(upstream.address).start();
+        let token = usher.credential(&DEPLOY);
+        let mut fields: Vec<(&[u8], &[u8])> = POST.to_vec();
+        fields.push((b"authorization", token.as_bytes()));
+        let mut wire = Wire::connect(usher.address);
+        let stream = wire.stream();
+        wire.send(&frame(HEADERS, END_HEADERS, stream, &block(&fields)));
+        wire.send(&frame(DATA, 0, stream, b"half of the body"));
+        until("the first half", || {
+            let seen = upstream.bytes();
+            let half = seen.windows(16).any(|part| part == b"half of the body");
+            half.then_some(())
+        });
+        wire.send(&frame(RST_STREAM, 0, stream, &reason.to_be_bytes()));
+        end.recv_timeout(DEADLINE).unwrap();
+        let seen = upstream.bytes();
+        assert!(
+            !seen.windows(5).any(|part| part == b"0\r\n\r\n"),
+            "{reason}: it was made complete"
+        );
+    }
 }
 
 #[test]
