@@ -22,6 +22,8 @@ pub(super) struct Rules {
     pub(super) odd_names: Oddity,
     /// Extensions of chunks.
     pub(super) extensions: Oddity,
+    /// Blanks behind a size, which old servers fill a field of fixed width with.
+    pub(super) padding: Oddity,
 }
 
 /// So many bytes of one kind.
@@ -42,6 +44,10 @@ enum Part {
     Size {
         size: u64,
         digits: u8,
+    },
+    /// Blanks behind a size.
+    Padding {
+        size: u64,
     },
     /// What follows a size on its line, and is dropped.
     Extension {
@@ -140,21 +146,37 @@ impl Chunked {
         })
     }
 
+    /// Drops a byte behind a size, and goes on with `part`.
+    fn drop_one(&mut self, part: Part) -> Result<Part, Refusal> {
+        self.extension_bytes += 1;
+        if self.extension_bytes > EXTENSION_BYTES {
+            return Err(Refusal::ChunkExtension);
+        }
+        Ok(part)
+    }
+
     fn next(&mut self, byte: u8) -> Result<Part, Refusal> {
         match self.part {
-            Part::Size { size, digits } => match (byte, self.rules.extensions) {
-                (b';', Oddity::Drop) if digits > 0 => Ok(Part::Extension { size }),
-                (_, Oddity::Drop | Oddity::Refuse) => next_digit(size, digits, byte),
-            },
-            Part::Extension { size } => {
-                self.extension_bytes += 1;
-                match byte {
-                    b'\r' => Ok(Part::SizeEnd { size }),
-                    byte if is_control(byte) && byte != b'\t' => Err(Refusal::ChunkExtension),
-                    _ if self.extension_bytes > EXTENSION_BYTES => Err(Refusal::ChunkExtension),
-                    _ => Ok(Part::Extension { size }),
+            Part::Size { size, digits } => match byte {
+                b';' if digits > 0 && self.rules.extensions == Oddity::Drop => {
+                    Ok(Part::Extension { size })
                 }
-            }
+                b' ' | b'\t' if digits > 0 && self.rules.padding == Oddity::Drop => {
+                    Ok(Part::Padding { size })
+                }
+                byte => next_digit(size, digits, byte),
+            },
+            Part::Padding { size } => match byte {
+                b' ' | b'\t' => self.drop_one(Part::Padding { size }),
+                b';' => Ok(Part::Extension { size }),
+                b'\r' => Ok(Part::SizeEnd { size }),
+                _ => Err(Refusal::ChunkSize),
+            },
+            Part::Extension { size } => match byte {
+                b'\r' => Ok(Part::SizeEnd { size }),
+                byte if is_control(byte) && byte != b'\t' => Err(Refusal::ChunkExtension),
+                _ => self.drop_one(Part::Extension { size }),
+            },
             Part::SizeEnd { size } => match (byte, size) {
                 (b'\n', 0) => Ok(Part::TrailerStart),
                 (b'\n', left) => Ok(Part::Data { left }),
@@ -194,6 +216,7 @@ impl Part {
             | Self::TrailerEnd
             | Self::End => true,
             Self::Size { .. }
+            | Self::Padding { .. }
             | Self::Extension { .. }
             | Self::SizeEnd { .. }
             | Self::Data { .. }
@@ -237,6 +260,7 @@ fn next_in_trailer(part: Part, byte: u8, odd: Oddity) -> Option<Part> {
             | Part::TrailerValue
             | Part::TrailerEnd
             | Part::Size { .. }
+            | Part::Padding { .. }
             | Part::Extension { .. }
             | Part::SizeEnd { .. }
             | Part::Data { .. }

@@ -45,6 +45,7 @@ impl Bounds {
         Rules {
             odd_names: self.odd_header_names,
             extensions: self.chunk_extensions,
+            padding: Oddity::Refuse,
         }
     }
 }

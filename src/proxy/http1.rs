@@ -48,6 +48,10 @@ pub(super) struct Http1 {
     rest: Rest,
     /// The server keeps the connection open, and HTTP on it.
     keeps: bool,
+    /// How much of it is known not to hold the end of a head.
+    searched: usize,
+    /// More was read at once than a parked connection keeps room for.
+    large: bool,
     /// Heads that were not the last one of the response.
     interim: u8,
     /// Why the rest of a request could not be written. The response may be there all the same.
@@ -115,6 +119,8 @@ impl Http1 {
             room: LEAST_READ,
             rest: Rest::Over,
             keeps: true,
+            searched: 0,
+            large: false,
             interim: 0,
             unwritten: None,
             deadline: Deadline::default(),
@@ -148,6 +154,7 @@ impl Http1 {
             return Sending::Failed(failure(fault, upload.as_ref()));
         }
         self.keeps = false;
+        self.searched = 0;
         self.interim = 0;
         let outcome = poll_fn(|cx| {
             if let Some(end) = tenure.and_then(Tenure::ended) {
@@ -180,9 +187,8 @@ impl Http1 {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response<()>, Fault>> {
         self.advance(cx)?;
-        let mut searched = 0;
         loop {
-            while let Some(head) = response::take(&mut self.read, &mut searched, head_only)? {
+            while let Some(head) = response::take(&mut self.read, &mut self.searched, head_only)? {
                 // Nothing but the last head is passed on: what the others are for, usher does by
                 // itself (100) or without (RFC 9110 15.2).
                 if head.is_interim() {
@@ -196,7 +202,7 @@ impl Http1 {
                 self.keeps = head.keeps;
                 return Poll::Ready(Ok(head.response));
             }
-            if ready!(self.poll_read(cx))? == 0 {
+            if ready!(self.poll_read(cx))? == 0 || !self.outgoing.is_begun() {
                 return Poll::Ready(Err(self.closed()));
             }
         }
@@ -248,23 +254,32 @@ impl Http1 {
     /// Whether another request may use it: its request is sent, its response read, and nothing
     /// else has come with that.
     pub(super) fn rest(&mut self) -> bool {
-        // Seldom, and large: many may be parked.
-        if self.room > LEAST_READ {
+        if !(self.keeps && self.is_over() && self.outgoing.is_sent() && self.read.is_empty()) {
+            return false;
+        }
+        // Many may be parked.
+        if self.large {
+            self.large = false;
             self.room = LEAST_READ;
             self.read = BytesMut::new();
         }
         self.outgoing.rest();
-        self.keeps && self.is_over() && self.outgoing.is_sent() && self.read.is_empty()
+        true
     }
 
-    /// Whether nothing has come since, not even the end. Lets go of the task that used the
-    /// connection.
+    /// Whether nothing has come since, not even the end.
     pub(super) fn is_silent(&mut self) -> bool {
-        let mut idle = Context::from_waker(Waker::noop());
-        self.make_room();
-        // `unconstrained`, since a task that has spent its budget would find silence everywhere.
-        let read = pin!(unconstrained(self.socket.read_buf(&mut self.read)));
-        read.poll(&mut idle).is_pending() && self.read.is_empty()
+        if self.socket.is_encrypted() {
+            let mut idle = Context::from_waker(Waker::noop());
+            self.make_room();
+            // `unconstrained`, since a task that has spent its budget would find silence everywhere.
+            let read = pin!(unconstrained(self.socket.read_buf(&mut self.read)));
+            if read.poll(&mut idle).is_ready() {
+                return false;
+            }
+        }
+        // The runtime may not have heard of it yet.
+        self.read.is_empty() && self.socket.is_silent()
     }
 
     /// Writes what there is of the request. That it cannot be written is not the end: a server
@@ -306,6 +321,7 @@ impl Http1 {
         let room = |read: &BytesMut| read.capacity() - read.len();
         if room(&self.read) < self.room / 2 {
             self.read.reserve(self.room);
+            self.large |= self.read.capacity() > 2 * LEAST_READ;
         }
         room(&self.read)
     }

@@ -200,6 +200,26 @@ fn what_comes_after_a_response_belongs_to_nobody() {
 }
 
 #[test]
+fn what_comes_after_a_long_response_belongs_to_nobody_either() {
+    for (extra, expected) in [
+        ("", 1),
+        ("!", 2),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n", 2),
+    ] {
+        let body = "x".repeat(20_000);
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 20000\r\n\r\n{body}{extra}");
+        let upstream = always(answer.leak());
+        let usher = World::before(upstream.address).start();
+        let token = usher.credential(&DEPLOY);
+        for _ in 0..2 {
+            let answer = usher.ask("GET /v1/apps/web", Some(&token));
+            assert_eq!((answer.status, answer.body.len()), (200, 20_000));
+        }
+        assert_eq!(upstream.connections(), expected, "{extra:?}");
+    }
+}
+
+#[test]
 fn what_comes_while_nobody_asks_is_nobodys_answer() {
     let upstream = Recorder::script(|exchange| {
         exchange.request();

@@ -43,6 +43,7 @@ impl Rest {
         let rules = Rules {
             odd_names: Oddity::Drop,
             extensions: Oddity::Drop,
+            padding: Oddity::Drop,
         };
         Self::Chunked(Chunked::new(rules), Vec::new())
     }

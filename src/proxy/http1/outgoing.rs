@@ -248,6 +248,8 @@ impl Outgoing {
             if lines.is_empty() && self.data.is_empty() && self.end.is_empty() {
                 break;
             }
+            // Of TLS a part may leave with an error.
+            self.begun |= socket.is_encrypted();
             let count = if self.data.is_empty() && self.end.is_empty() {
                 ready!(socket.as_mut().poll_write(cx, lines))?
             } else {

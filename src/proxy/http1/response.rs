@@ -124,10 +124,13 @@ impl Framing {
                 return Ok(!line.value.eq_ignore_ascii_case(b"keep-alive"));
             }
             14 if line.name.eq_ignore_ascii_case("content-length") => {
-                if self.length.is_some() {
-                    return Err(Fault::Head("its Content-Length is repeated"));
+                let length = number(line.value)?;
+                // The same twice is the same (RFC 9112 6.3), and goes on once.
+                match self.length.replace(length) {
+                    None => {}
+                    Some(before) if before == length => return Ok(false),
+                    Some(_) => return Err(Fault::Head("its Content-Length is repeated")),
                 }
-                self.length = Some(number(line.value)?);
             }
             17 if line.name.eq_ignore_ascii_case("transfer-encoding") => {
                 if self.chunked || !line.value.eq_ignore_ascii_case(b"chunked") {
@@ -160,8 +163,12 @@ impl Framing {
         if code == StatusCode::SWITCHING_PROTOCOLS {
             return Ok((Rest::Switched, false));
         }
-        let bodiless = code.is_informational()
-            || matches!(code, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if code == StatusCode::NO_CONTENT {
+            // A server that announces a body may send it, too.
+            let announced = self.chunked || self.length.is_some_and(|length| length > 0);
+            return Ok((Rest::Over, keeps && !announced));
+        }
+        let bodiless = code.is_informational() || code == StatusCode::NOT_MODIFIED;
         Ok(match self.length {
             _ if bodiless || head_only => (Rest::Over, keeps),
             Some(0) => (Rest::Over, keeps),
