@@ -1,11 +1,9 @@
 //! A connection's bytes, with or without TLS.
 
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -22,16 +20,6 @@ pub(super) enum Socket {
 impl Socket {
     pub(super) fn is_encrypted(&self) -> bool {
         matches!(self, Self::Tls(_))
-    }
-
-    /// Whether the kernel has nothing to read, not even the end.
-    pub(super) fn is_silent(&self) -> bool {
-        let tcp = match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-        };
-        let peeked = SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
-        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -90,37 +78,5 @@ impl AsyncWrite for Socket {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-
-    use super::*;
-
-    #[test]
-    fn silence_is_what_the_kernel_knows() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .unwrap();
-        // The runtime does not run between the peer's doings and the questions.
-        runtime.block_on(async {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let tcp = TcpStream::connect(listener.local_addr().unwrap()).await;
-            let socket = Socket::Plain(tcp.unwrap());
-            let (mut peer, _) = listener.accept().unwrap();
-            assert!(socket.is_silent());
-            peer.write_all(b"!").unwrap();
-            assert!(!socket.is_silent());
-
-            let tcp = TcpStream::connect(listener.local_addr().unwrap()).await;
-            let socket = Socket::Plain(tcp.unwrap());
-            let (peer, _) = listener.accept().unwrap();
-            assert!(socket.is_silent());
-            drop(peer);
-            assert!(!socket.is_silent(), "it has ended");
-        });
     }
 }
