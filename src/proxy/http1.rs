@@ -309,9 +309,7 @@ impl Http1 {
         }
         Poll::Ready(Ok(count))
     }
-}
 
-impl Http1 {
     /// Makes room for a read, mostly that of what was read before. Says how much there is.
     fn make_room(&mut self) -> usize {
         let room = |read: &BytesMut| read.capacity() - read.len();
