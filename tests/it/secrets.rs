@@ -349,9 +349,9 @@ fn a_secret_is_found_in_every_form() {
         }),
     ];
     for (name, form) in forms {
-        // Wherever it begins, whole or in two parts.
+        // Wherever it begins, whole or in two parts; and whatever has an escape of its own.
         for before in 0..9 {
-            let secret = Plant::new();
+            let secret = Plant::around(&b"\\\"\n\\x"[..before.min(5)]);
             let text = [&b"a prefix "[..before], &form(&secret.raw), b" and more"].concat();
             canary::look(Place::Stdout, &text);
             assert_eq!(secret.found_in(), BTreeSet::from([Place::Stdout]), "{name}");

@@ -119,7 +119,9 @@ pub(crate) fn look(place: Place, bytes: &[u8]) {
     if !passes_through || bytes.len() <= LONGEST_OWN {
         search(place, &numbers(bytes));
         if bytes.windows(2).any(|pair| pair == b"\\x") {
-            search(place, &unescaped(bytes));
+            let once = unescaped(bytes);
+            search(place, &once);
+            search(place, &unescaped(&once));
         }
     }
 }
@@ -204,8 +206,14 @@ pub(crate) struct Plant {
 
 impl Plant {
     pub(crate) fn new() -> Self {
+        Self::around(&[])
+    }
+
+    /// One with these bytes in its middle.
+    pub(crate) fn around(middle: &[u8]) -> Self {
         let mut raw = [0; 32];
         getrandom::fill(&mut raw).unwrap();
+        raw[14..][..middle.len()].copy_from_slice(middle);
         add_forms(&raw, PLANTED);
         Self { raw }
     }
@@ -380,7 +388,7 @@ fn numbers(text: &[u8]) -> Vec<u8> {
     numbers.filter_map(byte).collect()
 }
 
-/// Bytes that were printed as a text with escapes, which JSON may have escaped again.
+/// Bytes that were printed as a text with escapes. JSON may have escaped them again.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -389,9 +397,6 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
         if *first != b'\\' {
             bytes.push(*first);
             continue;
-        }
-        while let [b'\\', more @ ..] = rest {
-            rest = more;
         }
         let (byte, taken) = match rest {
             [b'x', high, low, ..] => {
