@@ -355,8 +355,11 @@ pub(super) enum Link {
 impl Link {
     /// The response is complete.
     fn finish(&mut self) {
-        if let Self::Http1(connection, home) = std::mem::replace(self, Self::Over) {
-            home.park(connection);
+        match std::mem::replace(self, Self::Over) {
+            Self::Http1(connection, home) => home.park(connection),
+            Self::Http2(..) | Self::Over => {}
+            // What has no end does not come to have one by being asked again.
+            Self::Cut => *self = Self::Cut,
         }
     }
 
@@ -376,7 +379,8 @@ impl Link {
         match self {
             Self::Http1(connection, _) => connection.poll_body(cx).map_err(Broken::Http1),
             Self::Http2(incoming, _) => Pin::new(incoming).poll_frame(cx).map_err(Broken::Http2),
-            Self::Over | Self::Cut => Poll::Ready(None),
+            Self::Over => Poll::Ready(None),
+            Self::Cut => Poll::Ready(Some(Err(Broken::Cut))),
         }
     }
 
@@ -574,5 +578,22 @@ impl Body for ResponseBody {
             Source::Own(bytes) => exactly(bytes),
             Source::Upstream(body) => longer(&body.link.size_hint(), body.tail.held()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_response_that_was_cut_never_ends() {
+        let mut link = Link::Over;
+        link.fail();
+        link.finish();
+        let polled = link.poll_frame(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Ready(Some(Err(Broken::Cut)))));
+        assert!(!link.is_over());
     }
 }

@@ -76,6 +76,9 @@ pub(super) enum Broken {
     /// On a stream of a shared one.
     #[error(transparent)]
     Http2(#[from] hyper::Error),
+    /// It was ended here before.
+    #[error("the exchange was cut off")]
+    Cut,
 }
 
 /// Sends the request that `permit` is for, and returns the response as it begins.
