@@ -39,7 +39,8 @@ pub(super) enum Next {
 
 impl Rest {
     pub(super) fn chunked() -> Self {
-        // Readers agree on what these are, and nobody looks into them on this side.
+        // Readers agree on where these end, and the client sees none of the framing. Odd trailers
+        // are taken out where trailers are cleaned.
         let rules = Rules {
             odd_names: Oddity::Drop,
             extensions: Oddity::Drop,
